@@ -1,0 +1,68 @@
+import GRDB
+import Shared
+
+extension MountedFileSystem {
+    func opendir(_ number: InodeNumber) throws(FileSystemError) -> HandleID {
+        try tree.lock.withLock { () throws(FileSystemError) in register(try tree.hydrated(number), flags: 0) }
+    }
+
+    func readdir(_ id: HandleID, offset: Int64, plus: Bool, _ take: (DirectoryEntry) -> Bool) throws(FileSystemError) {
+        let handle = try handle(id)
+        try handle.lock.withLock { () throws(FileSystemError) in
+            try tree.lock.withLock { () throws(FileSystemError) in
+                if offset == 0 { try list(handle) }
+                try give(handle, from: offset, plus: plus, take)
+            }
+        }
+    }
+
+    /// Reads the listing anew: the start of a listing, or rewinddir(3).
+    private func list(_ handle: Handle) throws(FileSystemError) {
+        let number = handle.inode.number
+        handle.listing = try tree.database.read { database in
+            try Row.fetchAll(
+                database.cachedStatement(sql: "SELECT name, inode FROM entries WHERE parent = ? ORDER BY name"), arguments: [Int64(number.rawValue)]
+            ).map { Handle.Listed(name: $0[0], inode: InodeNumber(rawValue: UInt64($0[1] as Int64))) }
+        }
+        handle.listingVersion = handle.inode.directoryVersion
+    }
+
+    /// Offsets: 0 `.`, 1 `..`, n + 2 the listing's n-th; each entry carries its successor's.
+    private func give(_ handle: Handle, from offset: Int64, plus: Bool, _ take: (DirectoryEntry) -> Bool) throws(FileSystemError) {
+        var at = max(0, offset)
+        if at == 0 {
+            guard take(DirectoryEntry(name: ".", attributes: attributes(handle.inode), nextOffset: 1)) else { return }
+            at = 1
+        }
+        if at == 1 {
+            let parent = try tree.place(of: handle.inode.number)?.parent ?? .root
+            guard take(DirectoryEntry(name: "..", attributes: attributes(try tree.inode(parent)), nextOffset: 2)) else { return }
+            at = 2
+        }
+        let unchanged = handle.listingVersion == handle.inode.directoryVersion
+        while Int(at) - 2 < handle.listing.count {
+            let listed = handle.listing[Int(at) - 2]
+            at += 1
+            // What was removed since must not come back to life in the kernel's cache.
+            if !unchanged, try tree.entry(handle.inode.number, listed.name) != listed.inode { continue }
+            let inode = try tree.inode(listed.inode)
+            if plus { inode.lookups += 1 }
+            if !take(DirectoryEntry(name: listed.name, attributes: attributes(inode), nextOffset: at)) {
+                if plus {
+                    inode.lookups -= 1
+                    tree.releaseIfUnused(inode)
+                }
+                return
+            }
+            if !plus { tree.releaseIfUnused(inode) }
+        }
+    }
+
+    func releasedir(_ id: HandleID) {
+        guard let handle = unregister(id) else { return }
+        tree.lock.withLock {
+            handle.inode.uses -= 1
+            tree.releaseIfUnused(handle.inode)
+        }
+    }
+}

@@ -1,0 +1,86 @@
+import Foundation
+import Shared
+
+extension MountedFileSystem {
+    /// Limits of one attribute and of all of a node, in bytes; xattr(7) has 64 KiB for one.
+    static let maximumXattrBytes = 64 << 10
+    static let maximumXattrsBytes = 128 << 10
+
+    private static let stateAttributes = ["user.boxfs.state", "user.boxfs.version", "user.boxfs.chunks"]
+
+    func setxattr(_ number: InodeNumber, _ name: String, _ value: [UInt8], flags: Int32) throws(FileSystemError) {
+        let createOnly: Int32 = 1, replaceOnly: Int32 = 2
+        try checkWritable(name)
+        guard value.count <= Self.maximumXattrBytes else { throw .argumentTooLong }
+        try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = try tree.inode(number)
+            if flags == createOnly, inode.xattrs[name] != nil { throw .exists }
+            if flags == replaceOnly, inode.xattrs[name] == nil { throw .noAttribute }
+            let others = inode.xattrs.reduce(0) { $0 + ($1.key == name ? 0 : $1.key.utf8.count + $1.value.count) }
+            guard others + name.utf8.count + value.count <= Self.maximumXattrsBytes else { throw .noSpace }
+            try logXattr(inode, name)
+            inode.xattrs[name] = Data(value)
+        }
+    }
+
+    func removexattr(_ number: InodeNumber, _ name: String) throws(FileSystemError) {
+        try checkWritable(name)
+        try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = try tree.inode(number)
+            guard inode.xattrs[name] != nil else { throw .noAttribute }
+            try logXattr(inode, name)
+            inode.xattrs[name] = nil
+        }
+    }
+
+    private func logXattr(_ inode: Inode, _ name: String) throws(FileSystemError) {
+        let now = Timestamp.now()
+        if inode.links > 0 {
+            let record = LogRecord(kind: .xattr, inode: inode.number, node: inode.id, attribute: name, time: now)
+            try tree.change { try tree.record($0, record) }
+        }
+        inode.changed = now
+        tree.markDirty(inode)
+    }
+
+    /// `system.` attributes are ACLs, which BoxFS does not have.
+    private func checkWritable(_ name: String) throws(FileSystemError) {
+        if name.hasPrefix("user.boxfs.") { throw .notPermitted }
+        if name.hasPrefix("system.") { throw .notSupported }
+        guard name.utf8.count <= 255 else { throw .resultTooLarge }
+    }
+
+    func getxattr(_ number: InodeNumber, _ name: String) throws(FileSystemError) -> [UInt8] {
+        if name.hasPrefix("system.") { throw .notSupported }
+        let isState = Self.stateAttributes.contains(name)
+        let isUploaded = isState && fetcher.isUploaded(number)
+        return try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = try tree.inode(number)
+            if isState { return Array(try state(inode, name, isUploaded).utf8) }
+            guard let value = inode.xattrs[name] else { throw .noAttribute }
+            return Array(value)
+        }
+    }
+
+    func listxattr(_ number: InodeNumber) throws(FileSystemError) -> [String] {
+        try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(number).xattrs.keys.sorted() }
+    }
+
+    /// Where a node's changes are, and what its content is made of.
+    private func state(_ inode: Inode, _ name: String, _ isUploaded: Bool) throws(FileSystemError) -> String {
+        switch name {
+        case "user.boxfs.state":
+            if inode.file?.hasUnlogged ?? false || tree.hasUncommitted && inode.isDirty { return "memory" }
+            if isUploaded { return "server" }
+            return inode.contentLogged > 0 && inode.contentLogged <= tree.lastCut ? "uploading" : "local"
+        case "user.boxfs.version":
+            guard let version = inode.version else { throw .noAttribute }
+            return version.description
+        default:
+            guard inode.isRegular else { throw .noAttribute }
+            let content = try tree.content(of: inode)
+            let chunks = content.lock.withLock { content.slots }
+            return String(chunks.reduce(0) { if case .chunks(let parts) = $1 { $0 + parts.count } else { $0 } })
+        }
+    }
+}

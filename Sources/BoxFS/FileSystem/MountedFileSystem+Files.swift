@@ -1,0 +1,190 @@
+import Glibc
+import Shared
+
+// Open files: their data.
+extension MountedFileSystem {
+    func create(_ parent: InodeNumber, _ name: String, mode: UInt32, flags: Int32, caller: Caller) throws(FileSystemError) -> (Attributes, OpenFile) {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            let inode: Inode
+            if flags & O_EXCL == 0, let number = try tree.entry(parent, name) {     // it came from elsewhere just now
+                inode = try tree.inode(number)
+                guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .exists }
+            } else {
+                inode = try makeNode(parent, name, mode: FileType.regular.rawValue | mode & 0o7777, caller: caller)
+                inode.file = FileContent(size: 0, slots: [], cache: tree.cache, store: tree.segments)
+            }
+            inode.lookups += 1
+            return (attributes(inode), OpenFile(handle: register(inode, flags: flags), keepCache: true))
+        }
+    }
+
+    func open(_ number: InodeNumber, flags: Int32, caller: Caller) throws(FileSystemError) -> OpenFile {
+        if flags & O_TRUNC != 0, flags & O_ACCMODE != O_RDONLY {
+            _ = try setattr(number, AttributeChanges(size: 0), handle: HandleID(rawValue: 0), caller: caller)
+        }
+        return try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = try tree.inode(number)
+            guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .invalid }
+            let keep = inode.pagesValid
+            inode.pagesValid = true
+            return OpenFile(handle: register(inode, flags: flags), keepCache: keep)
+        }
+    }
+
+    func content(_ inode: Inode) throws(FileSystemError) -> FileContent {
+        try tree.lock.withLock { () throws(FileSystemError) in try tree.content(of: inode) }
+    }
+
+    func read(_ id: HandleID, offset: Int64, count: Int) throws(FileSystemError) -> [ReadPiece] {
+        let handle = try handle(id)
+        let file = try content(handle.inode)
+        let ahead = handle.readAhead.withLock { $0.window(offset: offset, count: count) }
+        if let ahead {
+            let chunks = file.absentChunks(from: ahead.lowerBound, count: ahead.count)
+            if !chunks.isEmpty { fetcher.prefetch(chunks) }
+        }
+        return try file.read(offset: offset, count: count, inode: handle.inode.number)
+    }
+
+    func write(_ id: HandleID, offset: Int64, _ bytes: UnsafeRawBufferPointer, killPrivileges: Bool) throws(FileSystemError) {
+        guard !bytes.isEmpty else { return }
+        guard offset >= 0, offset <= Int64.max - Int64(bytes.count) else { throw .fileTooBig }
+        let handle = try handle(id)
+        let file = try content(handle.inode)
+        try checkQuota(growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
+        try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
+        tree.lock.withLock {
+            contentChanged(handle.inode, file)
+            if killPrivileges { handle.inode.mode = Self.withoutPrivileges(handle.inode.mode) }
+        }
+    }
+
+    private func checkQuota(growth: Int64) throws(FileSystemError) {
+        let (limit, used) = fetcher.quota
+        guard growth > 0, let limit else { return }
+        if used + tree.cache.unsentBytes + UInt64(growth) > limit { throw .quotaExceeded }
+    }
+
+    func flush(_ id: HandleID) throws(FileSystemError) {
+        let handle = try handle(id)
+        guard handle.isWritable else { return }
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.logContent(handle.inode)
+            try tree.commit()
+        }
+    }
+
+    func release(_ id: HandleID) {
+        guard let handle = unregister(id) else { return }
+        tree.lock.withLock {
+            let inode = handle.inode
+            inode.uses -= 1
+            // A mapped page may be written after the last close's flush; a failure shows in `Tree.failure`.
+            if handle.isWritable { try? tree.logContent(inode) }
+            if inode.uses == 0 { inode.file?.closeDescriptors() }
+            tree.releaseIfUnused(inode)
+        }
+    }
+
+    func fsync(_ id: HandleID, dataOnly: Bool) throws(FileSystemError) {
+        let handle = try handle(id)
+        let file = try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = handle.inode
+            let file = inode.isRegular ? try tree.content(of: inode) : nil
+            return file
+        }
+        // Data first, so that no log record ever survives a power cut without the bytes it speaks of.
+        try file?.sync()
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.logContent(handle.inode)
+            try tree.commit()
+        }
+        try tree.database.sync()
+        if options.durability == .server, !fetcher.isUploaded(handle.inode.number) { throw .missing(.uploaded(handle.inode.number)) }
+    }
+
+    func fsyncdir(_ id: HandleID) throws(FileSystemError) {
+        try fsync(id, dataOnly: false)
+    }
+
+    func fallocate(_ id: HandleID, mode: Int32, offset: Int64, length: Int64) throws(FileSystemError) {
+        let keepSize: Int32 = 1, punchHole: Int32 = 2, zeroRange: Int32 = 16     // fallocate(2)
+        guard offset >= 0, length > 0, offset <= Int64.max - length else { throw .invalid }
+        let handle = try handle(id)
+        let file = try content(handle.inode)
+        let end = UInt64(offset + length)
+        switch mode {
+        case 0, keepSize, zeroRange, zeroRange | keepSize, punchHole | keepSize: break
+        default: throw .notSupported
+        }
+        // The server's space cannot be set aside: what a quota would refuse is refused now.
+        try checkQuota(growth: Int64(end) - Int64(file.byteCount))
+        if mode & (punchHole | zeroRange) != 0 { try file.punchHole(UInt64(offset)..<end, inode: handle.inode.number) }
+        if mode & keepSize == 0, end > file.byteCount { try file.truncate(to: end, inode: handle.inode.number) }
+        if mode != keepSize { tree.lock.withLock { contentChanged(handle.inode, file) } }
+    }
+
+    func lseek(_ id: HandleID, offset: Int64, whence: Int32) throws(FileSystemError) -> Int64 {
+        let seekData: Int32 = 3, seekHole: Int32 = 4     // lseek(2)
+        guard offset >= 0 else { throw .noSuchOffset }
+        guard whence == seekData || whence == seekHole else { throw .invalid }
+        return Int64(try content(try handle(id).inode).seek(UInt64(offset), data: whence == seekData))
+    }
+
+    func copyFileRange(
+        _ sourceID: HandleID, sourceOffset: Int64, _ targetID: HandleID, targetOffset: Int64, count: Int
+    ) throws(FileSystemError) -> Int {
+        let source = try handle(sourceID), target = try handle(targetID)
+        let from = try content(source.inode), to = try content(target.inode)
+        let size = from.byteCount
+        guard sourceOffset >= 0, targetOffset >= 0 else { throw .invalid }
+        guard UInt64(sourceOffset) < size else { return 0 }
+        let length = min(UInt64(count), size - UInt64(sourceOffset))
+        try checkQuota(growth: targetOffset + Int64(length) - Int64(to.byteCount))
+        if let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) {
+            to.share(parts, at: Int(targetOffset) / FileContent.slotByteCount, newSize: UInt64(targetOffset) + length)
+            tree.lock.withLock { contentChanged(target.inode, to) }
+            return Int(length)
+        }
+        // Up to the next slot's border, where sharing may begin.
+        let border = FileContent.slotByteCount - Int(sourceOffset) % FileContent.slotByteCount
+        let part = min(Int(length), border)
+        let bytes = try readBytes(from.read(offset: sourceOffset, count: part, inode: source.inode.number), count: part)
+        try bytes.withBytes { bytes throws(FileSystemError) in
+            try write(targetID, offset: targetOffset, bytes, killPrivileges: false)
+        }
+        return bytes.count
+    }
+
+    /// The source's slots when chunks can be shared: both ranges start at a slot, all is sealed, and nothing in the target
+    /// follows a slot that would be cut short.
+    private func sharedSlots(
+        _ from: FileContent, _ sourceOffset: Int64, _ to: FileContent, _ targetOffset: Int64, _ length: UInt64, sourceSize: UInt64
+    ) -> [Slot]? {
+        let slot = UInt64(FileContent.slotByteCount)
+        guard from !== to, UInt64(sourceOffset).isMultiple(of: slot), UInt64(targetOffset).isMultiple(of: slot) else { return nil }
+        guard length.isMultiple(of: slot) || (UInt64(sourceOffset) + length == sourceSize && to.byteCount <= UInt64(targetOffset) + length)
+        else { return nil }
+        let first = Int(UInt64(sourceOffset) / slot), count = Int((length + slot - 1) / slot)
+        let parts = from.lock.withLock { Array(from.slots.dropFirst(first).prefix(count)) }
+        let sealed = parts.count == count && parts.allSatisfy { if case .segment = $0 { false } else { true } }
+        return sealed ? parts : nil
+    }
+
+    private func readBytes(_ pieces: [ReadPiece], count: Int) throws(FileSystemError) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(count)
+        for piece in pieces {
+            switch piece {
+            case .zeros(let count): bytes.append(contentsOf: repeatElement(0, count: count))
+            case .file(let descriptor, let offset, let count):
+                let part = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
+                    done = max(0, pread(descriptor.rawValue, buffer.baseAddress, count, off_t(offset)))
+                }
+                guard part.count == count else { throw .io }
+                bytes += part
+            }
+        }
+        return bytes
+    }
+}

@@ -1,0 +1,103 @@
+import ChunkCache
+import Shared
+import Synchronization
+
+/// When fsync(2) may return.
+enum Durability: String, Sendable, Codable, CaseIterable {
+    /// The data are on this machine's disk.
+    case local
+    /// The data are on the server as well.
+    case server
+}
+
+/// What the mount was told on its command line, as far as operations depend on it.
+struct FileSystemOptions: Sendable {
+    /// Owners, groups and special bits are kept and honoured; otherwise everything belongs to `uid` and `gid`.
+    var posixOwners = false
+    var uid: UInt32
+    var gid: UInt32
+    var durability = Durability.local
+}
+
+/// Brings what an operation missed; see `Missing`.
+protocol MissingFetcher: AnyObject, Sendable {
+    func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken
+    /// Chunks that a sequential reader will want soon.
+    func prefetch(_ chunks: [ChunkReference])
+    /// Whether the server has all of the inode's changes.
+    func isUploaded(_ inode: InodeNumber) -> Bool
+    /// statfs(2)'s numbers: bytes that may be stored (nil: no limit) and bytes stored.
+    var quota: (limit: UInt64?, used: UInt64) { get }
+}
+
+/// The mounted tree: what each system call means. Files of this name hold the calls by theme.
+final class MountedFileSystem: FileSystemOperations {
+    let tree: Tree
+    let options: FileSystemOptions
+    let fetcher: any MissingFetcher
+    private let handles = Mutex<(next: UInt64, open: [HandleID: Handle])>((1, [:]))
+
+    init(tree: Tree, options: FileSystemOptions, fetcher: any MissingFetcher) {
+        self.tree = tree
+        self.options = options
+        self.fetcher = fetcher
+    }
+
+    // MARK: Handles
+
+    func handle(_ id: HandleID) throws(FileSystemError) -> Handle {
+        guard let handle = handles.withLock({ $0.open[id] }) else { throw .badHandle }
+        return handle
+    }
+
+    /// Under `Tree.lock`.
+    func register(_ inode: Inode, flags: Int32) -> HandleID {
+        inode.uses += 1
+        let handle = Handle(inode: inode, flags: flags)
+        return handles.withLock { table in
+            let id = HandleID(rawValue: table.next)
+            table.next += 1
+            table.open[id] = handle
+            return id
+        }
+    }
+
+    func unregister(_ id: HandleID) -> Handle? { handles.withLock { $0.open.removeValue(forKey: id) } }
+
+    var openHandleCount: Int { handles.withLock { $0.open.count } }
+
+    func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
+        fetcher.fetch(missing, done: done)
+    }
+
+    // MARK: What is told of an inode
+
+    func attributes(_ inode: Inode) -> Attributes {
+        var attributes = inode.attributes
+        if !options.posixOwners {
+            attributes.uid = options.uid
+            attributes.gid = options.gid
+        }
+        return attributes
+    }
+}
+
+/// An open file or directory.
+final class Handle: @unchecked Sendable {
+    let inode: Inode
+    let flags: Int32
+    /// A directory's listing as it was when it was last read from its start. Guarded by `lock`.
+    var listing: [Listed] = []
+    var listingVersion: UInt64 = 0
+    struct Listed { let name: String, inode: InodeNumber }
+    let lock = Lock()
+    /// Where a sequential reader would go on, and how many chunks are fetched ahead of it.
+    let readAhead = Mutex<ReadAhead>(ReadAhead())
+
+    init(inode: Inode, flags: Int32) {
+        self.inode = inode
+        self.flags = flags
+    }
+
+    var isWritable: Bool { flags & 3 != 0 }     // O_WRONLY or O_RDWR
+}

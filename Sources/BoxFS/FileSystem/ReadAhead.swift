@@ -1,0 +1,29 @@
+/// Decides how far to fetch ahead of one reader: the window starts when a read follows the one before, doubles with each chunk that
+/// is entered in order, and closes when the reader seeks.
+struct ReadAhead: Sendable {
+    static let maximumChunks = 16
+
+    private var nextOffset: Int64 = 0
+    private var chunks = 0
+    private var announced = 0
+
+    /// - Returns: indices of slots to fetch now, nil when there is nothing to do.
+    mutating func window(offset: Int64, count: Int) -> Range<Int>? {
+        let slot = Int(offset) / FileContent.slotByteCount
+        // The kernel sends its own read-ahead in parallel, so that requests come a little out of order.
+        let isSequential = abs(offset - nextOffset) <= 4 << 20
+        nextOffset = max(offset + Int64(count), isSequential ? nextOffset : 0)
+        guard isSequential else {
+            (chunks, announced) = (0, slot)
+            return nil
+        }
+        if chunks == 0 { (chunks, announced) = (2, max(announced, slot + 1)) }
+        let end = slot + 1 + chunks
+        guard end > announced else { return nil }
+        defer {
+            announced = end
+            chunks = min(chunks * 2, Self.maximumChunks)
+        }
+        return announced..<end
+    }
+}

@@ -1,0 +1,266 @@
+import ChunkCache
+import Foundation
+import GRDB
+import Glibc
+import Shared
+
+/// The tree of one mount: inodes in memory, everything in the replica.
+///
+/// Lock order: `FileContent.lock`, then `Tree.lock`, then the replica's queue. No lock is held while waiting for the network
+/// or telling the kernel.
+///
+/// Invariants, under `lock`:
+/// - an inode in `inodes` is newer than its row or equal to it; newer ones are in `dirty`;
+/// - what `entries` holds is right at once: entries and log records are written when they happen;
+/// - log records stand in the order in which the calls were answered.
+final class Tree: @unchecked Sendable {
+    let lock = Lock()
+    let database: ReplicaDatabase
+
+    // Guarded by `lock`.
+    var inodes: [InodeNumber: Inode] = [:]
+    var dirty: [Inode] = []
+    /// Content whose manifest or segments changed since the last commit.
+    var dirtyContents: [Inode] = []
+    var nextInode: UInt64 = 2
+    /// The newest log record, and the newest that is part of a commit under way.
+    var lastLog: Int64 = 0
+    var lastCut: Int64 = 0
+    /// Changes lie in the open transaction.
+    var hasUncommitted = false
+    /// Why nothing can be changed any more: the local database failed.
+    var failure: FileSystemError?
+    let segments: SegmentStore
+    let cache: ChunkCache
+    /// Segment files that no row will name after the next commit, which removes them.
+    var filesToRemove: [Int64] = []
+    /// Called under the lock when the first change of a transaction came, and when the log grew.
+    var changesWaiting: @Sendable () -> Void = {}
+
+    init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache) throws {
+        self.database = database
+        self.segments = segments
+        self.cache = cache
+        nextInode = try database.read { UInt64(try Int64.fetchOne($0, sql: "SELECT max(inode) FROM nodes") ?? 1) + 1 }
+        lastLog = try database.read { try Int64.fetchOne($0, sql: "SELECT max(id) FROM log") ?? 0 }
+    }
+
+    // MARK: Inodes
+
+    /// The inode in memory or from its row. Under the lock.
+    func inode(_ number: InodeNumber) throws(FileSystemError) -> Inode {
+        if let inode = inodes[number] { return inode }
+        let row = try database.read { database in
+            try Row.fetchOne(database.cachedStatement(sql: "SELECT \(Inode.columns) FROM nodes WHERE inode = ?"), arguments: [Int64(number.rawValue)])
+                .map { try Inode(row: $0) }
+        }
+        guard let inode = row else { throw .stale }
+        inodes[number] = inode
+        return inode
+    }
+
+    func inode(of id: NodeID) throws(FileSystemError) -> Inode? {
+        let known = try database.read { database in
+            try Int64.fetchOne(database.cachedStatement(sql: "SELECT inode FROM nodes WHERE id = ?"), arguments: [id.data])
+        }
+        if let known { return try inode(InodeNumber(rawValue: UInt64(known))) }
+        return dirty.first { $0.id == id }
+    }
+
+    func directory(_ number: InodeNumber) throws(FileSystemError) -> Inode {
+        let inode = try inode(number)
+        guard inode.isDirectory else { throw .notDirectory }
+        return inode
+    }
+
+    /// A directory whose entries are all here.
+    func hydrated(_ number: InodeNumber) throws(FileSystemError) -> Inode {
+        let inode = try directory(number)
+        guard inode.hydration == .complete else { throw .missing(.directory(number)) }
+        return inode
+    }
+
+    /// A number for a node that is about to be made; `register` it once its rows are written.
+    func makeInode(id: NodeID = .make(), mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp) -> Inode {
+        defer { nextInode += 1 }
+        return Inode(number: InodeNumber(rawValue: nextInode), id: id, mode: mode, uid: uid, gid: gid, device: device, time: time)
+    }
+
+    func register(_ inode: Inode) {
+        inodes[inode.number] = inode
+        markDirty(inode)
+    }
+
+    func markDirty(_ inode: Inode) {
+        if !inode.isDirty {
+            inode.isDirty = true
+            dirty.append(inode)
+        }
+        noteChange()
+    }
+
+    func markContentDirty(_ inode: Inode) {
+        guard let file = inode.file else { return }
+        if !file.isRowDirty {
+            file.isRowDirty = true
+            dirtyContents.append(inode)
+        }
+        markDirty(inode)
+    }
+
+    func noteChange() {
+        guard !hasUncommitted else { return }
+        hasUncommitted = true
+        changesWaiting()
+    }
+
+    /// Lets go of an inode that nobody holds any more.
+    func releaseIfUnused(_ inode: Inode) {
+        guard inode.lookups == 0, inode.uses == 0, !inode.isDirty, inode.number != .root else { return }
+        if inode.links > 0, let file = inode.file, !file.isIdle { return }
+        inodes[inode.number] = nil
+        if inode.links == 0 { try? forgetNode(inode) }
+    }
+
+    /// Drops the content from memory once nothing reads it; the rows hold it. Under the lock.
+    func shrink(_ inode: Inode) {
+        if inode.uses == 0, !inode.isDirty, let file = inode.file, file.isIdle { inode.file = nil }
+        releaseIfUnused(inode)
+    }
+
+    /// Removes an unlinked node's rows and what it had written. The node's own row stays while the log speaks of it.
+    func forgetNode(_ inode: Inode) throws(FileSystemError) {
+        let number = Int64(inode.number.rawValue)
+        let files = try change { database in
+            let files = try Int64.fetchAll(
+                database.cachedStatement(sql: "SELECT file FROM segments WHERE inode = ?"), arguments: [number])
+            for table in ["segments", "manifests"] {
+                try database.cachedStatement(sql: "DELETE FROM \(table) WHERE inode = ?").execute(arguments: [number])
+            }
+            try database.cachedStatement(sql: """
+                DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)
+                """).execute(arguments: [number])
+            return files
+        }
+        filesToRemove += files
+        if let file = inode.file {
+            file.discardSegments()
+            filesToRemove += file.takeAbandoned()
+        }
+    }
+
+    /// The content of a regular file.
+    func content(of inode: Inode) throws(FileSystemError) -> FileContent {
+        if let file = inode.file { return file }
+        guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .invalid }
+        let file = try FileContent.load(inode, self, cache: cache, store: segments)
+        inode.file = file
+        return file
+    }
+
+    // MARK: Entries
+
+    func entry(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> InodeNumber? {
+        try database.read { database in
+            try Int64.fetchOne(
+                database.cachedStatement(sql: "SELECT inode FROM entries WHERE parent = ? AND name = ?"),
+                arguments: [Int64(parent.rawValue), name]
+            ).map { InodeNumber(rawValue: UInt64($0)) }
+        }
+    }
+
+    func requireEntry(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> Inode {
+        guard let number = try entry(parent, name) else { throw .notFound }
+        return try inode(number)
+    }
+
+    func isEmpty(_ directory: InodeNumber) throws(FileSystemError) -> Bool {
+        try database.read { database in
+            try Int64.fetchOne(
+                database.cachedStatement(sql: "SELECT 1 FROM entries WHERE parent = ? LIMIT 1"), arguments: [Int64(directory.rawValue)])
+        } == nil
+    }
+
+    /// One place where the node stands, nil for the root and for what is unlinked.
+    func place(of number: InodeNumber) throws(FileSystemError) -> (parent: InodeNumber, name: String)? {
+        try database.read { database in
+            try Row.fetchOne(
+                database.cachedStatement(sql: "SELECT parent, name FROM entries WHERE inode = ? LIMIT 1"), arguments: [Int64(number.rawValue)]
+            ).map { (InodeNumber(rawValue: UInt64($0[0] as Int64)), $0[1]) }
+        }
+    }
+
+    /// Path from the mount's root, without a leading slash; nil when it is unlinked.
+    func path(of number: InodeNumber) throws(FileSystemError) -> String? {
+        var parts: [String] = []
+        var at = number
+        while at != .root {
+            guard let (parent, name) = try place(of: at) else { return nil }
+            parts.append(name)
+            at = parent
+        }
+        return parts.reversed().joined(separator: "/")
+    }
+
+    /// Whether `directory` is `ancestor` or lies below it.
+    func isInside(_ directory: InodeNumber, _ ancestor: InodeNumber) throws(FileSystemError) -> Bool {
+        var at = directory
+        while at != ancestor {
+            guard at != .root, let (parent, _) = try place(of: at) else { return false }
+            at = parent
+        }
+        return true
+    }
+
+    // MARK: Log
+
+    /// Writes a record within a `change`.
+    func record(_ database: Database, _ record: LogRecord) throws {
+        lastLog = try record.insert(database)
+    }
+
+    /// Says in the log that a file's content changed, unless a record that no commit holds yet says so already.
+    func logContent(_ inode: Inode) throws(FileSystemError) {
+        guard let file = inode.file, file.hasUnlogged else { return }
+        if inode.links > 0, inode.contentLogged <= lastCut {
+            let entry = LogRecord(kind: .content, inode: inode.number, node: inode.id, time: inode.modified)
+            try change { try record($0, entry) }
+            inode.contentLogged = lastLog
+        }
+        file.hasUnlogged = false
+        markDirty(inode)
+    }
+
+    // MARK: Transactions
+
+    /// Runs row changes of one call: all of them or none.
+    func change<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
+        if let failure { throw failure }
+        let result = try database.change(body)
+        noteChange()
+        return result
+    }
+
+    /// Writes what memory holds and ends the transaction. Under the lock.
+    func commit() throws(FileSystemError) {
+        guard hasUncommitted else { return }
+        if let failure { throw failure }
+        try database.commit { database in
+            for inode in dirtyContents { try inode.file?.save(inode, database) }
+            for inode in dirty { try inode.save(database) }
+        }
+        let saved = dirty
+        for inode in dirtyContents {
+            guard let file = inode.file else { continue }
+            file.isRowDirty = false
+            filesToRemove += file.takeAbandoned()
+        }
+        dirtyContents.removeAll(keepingCapacity: true)
+        dirty.removeAll(keepingCapacity: true)
+        hasUncommitted = false
+        for inode in saved { inode.isDirty = false }
+        for inode in saved { releaseIfUnused(inode) }
+        for file in filesToRemove { unlink(segments.path(file)) }
+        filesToRemove.removeAll(keepingCapacity: true)
+    }
+}

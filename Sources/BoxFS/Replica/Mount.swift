@@ -1,0 +1,155 @@
+import ChunkCache
+import Foundation
+import GRDB
+import Glibc
+import Shared
+
+/// What a mount needs to begin, whoever asks for it.
+struct ReplicaConfiguration: Sendable {
+    /// Holds replica.db, dirty/ and cache/, all on one file system.
+    var stateDirectory: String
+    var cacheLimitBytes: UInt64
+    var deadlineSeconds: Double
+    var namespace: NamespaceID
+    /// Named in versions and conflicted copies.
+    var device: String
+    var options: FileSystemOptions
+}
+
+/// The parts of one mount, from the replica up to the file system: what the kernel adapter and the control socket stand on.
+final class Replica: Sendable {
+    let tree: Tree
+    let cache: ChunkCache
+    let synchronizer: Synchronizer
+    let fileSystem: MountedFileSystem
+    let remote: Remote
+    let configuration: ReplicaConfiguration
+
+    enum StartError: Error, CustomStringConvertible {
+        case firstMountNeedsServer(RemoteError)
+        case local(String)
+        case wrongNamespace
+
+        var description: String {
+            switch self {
+            case .firstMountNeedsServer(let error): "The first mount of a folder needs the server, which cannot be reached: \(error)."
+            case .local(let reason): "The state folder cannot be used: \(reason)"
+            case .wrongNamespace: "The state folder belongs to another account. Give another --cache-dir."
+            }
+        }
+    }
+
+    /// Opens or makes the replica, and mends what a crash left: segment files that no row names are removed, nodes that were
+    /// unlinked while open are forgotten, claims on chunks that are still to be sent are stated again.
+    static func open(_ configuration: ReplicaConfiguration, remote: Remote) async throws(StartError) -> Replica {
+        let parts: (ReplicaDatabase, ChunkCache, Tree)
+        do { parts = try openLocal(configuration) } catch { throw .local("\(error)") }
+        let (_, cache, tree) = parts
+        do {
+            if let known = try tree.meta("namespace") {
+                guard known == configuration.namespace.description else { throw StartError.wrongNamespace }
+            } else {
+                let information = try await remote.namespace(configuration.namespace)
+                let root = try await remote.node(configuration.namespace, information.root)
+                try tree.lock.withLock { () throws(FileSystemError) in
+                    try tree.makeRoot(root, namespace: configuration.namespace, cursor: information.sequence)
+                }
+            }
+            let chunks = ChunkFetcher(remote: remote, cache: cache)
+            let synchronizer = try Synchronizer(
+                tree: tree, remote: remote, chunks: chunks, namespace: configuration.namespace, device: configuration.device,
+                deadlineSeconds: configuration.deadlineSeconds)
+            return Replica(tree: tree, cache: cache, synchronizer: synchronizer, remote: remote, configuration: configuration)
+        } catch let error as StartError {
+            throw error
+        } catch let error as RemoteError {
+            throw .firstMountNeedsServer(error)
+        } catch {
+            throw .local("\(error)")
+        }
+    }
+
+    private init(tree: Tree, cache: ChunkCache, synchronizer: Synchronizer, remote: Remote, configuration: ReplicaConfiguration) {
+        self.tree = tree
+        self.cache = cache
+        self.synchronizer = synchronizer
+        self.remote = remote
+        self.configuration = configuration
+        fileSystem = MountedFileSystem(tree: tree, options: configuration.options, fetcher: synchronizer)
+    }
+
+    private static func openLocal(_ configuration: ReplicaConfiguration) throws -> (ReplicaDatabase, ChunkCache, Tree) {
+        let folder = configuration.stateDirectory
+        for directory in [folder, folder + "/dirty"] {
+            try FileManager.default.createDirectory(
+                atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        }
+        let database = try ReplicaDatabase(path: folder + "/replica.db")
+        let cache = try ChunkCache(directory: folder + "/cache", limitBytes: configuration.cacheLimitBytes)
+        let named = Set(try database.read { try Int64.fetchAll($0, sql: "SELECT file FROM segments") })
+        var last: Int64 = named.max() ?? 0
+        for name in try FileManager.default.contentsOfDirectory(atPath: folder + "/dirty") {
+            if let file = Int64(name), named.contains(file) { continue }
+            last = max(last, Int64(name) ?? 0)
+            unlink("\(folder)/dirty/\(name)")
+        }
+        let store = SegmentStore(directory: folder + "/dirty", firstFile: last + 1)
+        let tree = try Tree(database: database, segments: store, cache: cache)
+        try tree.lock.withLock { () throws(FileSystemError) in try tree.recover() }
+        return (database, cache, tree)
+    }
+}
+
+extension Tree {
+    /// The first row of a new replica. Under the lock.
+    func makeRoot(_ node: Node, namespace: NamespaceID, cursor: Int64) throws(FileSystemError) {
+        let root = Inode(number: .root, id: node.id, mode: node.mode, uid: node.uid, gid: node.gid, time: node.modified)
+        root.assign(node)
+        root.hydration = .unknown
+        root.lookups = 1    // the kernel never forgets the root
+        register(root)
+        try setMeta("namespace", namespace.description)
+        try setMeta("cursor", String(cursor))
+        try commit()
+    }
+
+    /// Brings the rows of an earlier process into a state that this one may build on. Under the lock.
+    func recover() throws(FileSystemError) {
+        try change { database in
+            try database.execute(sql: """
+                DELETE FROM segments WHERE inode IN (SELECT inode FROM nodes WHERE links = 0);
+                DELETE FROM manifests WHERE inode IN (SELECT inode FROM nodes WHERE links = 0);
+                DELETE FROM nodes WHERE links = 0 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id);
+                UPDATE nodes SET hydrated = 0 WHERE hydrated = 1
+                """)
+        }
+        lastCut = try Outgoing.load(self)?.lastLog ?? 0
+        // A power cut may have kept a row and lost what was written to its segment without fsync: what is there counts.
+        let segmentRows = try database.read { database in
+            try Row.fetchAll(database, sql: "SELECT inode, slot, file, length FROM segments").map { ($0[0] as Int64, $0[1] as Int64, $0[2] as Int64, $0[3] as Int64) }
+        }
+        for (inode, slot, file, length) in segmentRows {
+            var status = stat()
+            let held = stat(segments.path(file), &status) == 0 ? Int64(status.st_size) : 0
+            guard held < length else { continue }
+            try change {
+                if held == 0 {
+                    try $0.execute(sql: "DELETE FROM segments WHERE inode = ? AND slot = ?", arguments: [inode, slot])
+                } else {
+                    try $0.execute(sql: "UPDATE segments SET length = ? WHERE inode = ? AND slot = ?", arguments: [held, inode, slot])
+                }
+            }
+        }
+        var claims: [ChunkHash: Int] = [:]
+        for chunk in try Outgoing.load(self)?.claims ?? [] { claims[chunk.hash, default: 0] += 1 }
+        cache.resetUnsentClaims(claims)
+        let changed = try database.read {
+            try Int64.fetchAll($0, sql: "SELECT DISTINCT inode FROM log WHERE kind = ?", arguments: [LogKind.content.rawValue])
+        }
+        for number in changed {
+            guard let inode = try? inode(InodeNumber(rawValue: UInt64(number))), inode.links > 0 else { continue }
+            try content(of: inode).restateClaims()
+        }
+        try commit()
+    }
+}

@@ -1,0 +1,67 @@
+import Foundation
+import GRDB
+import Shared
+
+/// A batch ready to be sent. It lies in the table `outbox` from before the first attempt until the answer, so that every attempt,
+/// after a crash too, is the same commit word for word.
+struct Outgoing: Sendable {
+    var lastLog: Int64
+    var request: CommitRequest
+    /// Chunks that the server may not have: each holds a claim on the cache until the answer.
+    var claims: [ChunkReference] = []
+    /// Packed manifest pages of long files.
+    var pages: [[UInt8]] = []
+
+    private struct Sealed: Codable {
+        var claims: Data
+        var pages: [Data]
+    }
+
+    mutating func add(_ file: Batch.File, _ manifest: Manifest) {
+        let content = Content(manifest)
+        if content.pages != nil { pages += manifest.pages.map(\.packed) }
+        request.operations.append(NumberedOperation(
+            id: lastLog + Int64(request.operations.count) + 1,
+            operation: .content(
+                node: file.inode.id, base: file.base, version: .make(), content: content, modified: file.modified, changed: file.changed)))
+    }
+
+    /// With every chunk that its contents name, for a server that lost some.
+    func withAllChunks() throws -> Outgoing {
+        var all = self
+        var known = Set(claims.map(\.hash))
+        for numbered in request.operations {
+            guard case .content(_, _, _, let content, _, _) = numbered.operation, let inline = content.inline else { continue }
+            for chunk in try Manifest.unpack(inline) where !chunk.isHole && known.insert(chunk.hash).inserted { all.claims.append(chunk) }
+        }
+        for page in pages {
+            for chunk in try Manifest.unpack(page) where !chunk.isHole && known.insert(chunk.hash).inserted { all.claims.append(chunk) }
+        }
+        return all
+    }
+
+    static func load(_ tree: Tree) throws(FileSystemError) -> Outgoing? {
+        try tree.database.read { database in
+            guard let row = try Row.fetchOne(database, sql: "SELECT last_log, request, sealed FROM outbox") else { return nil }
+            let sealed = try JSONDecoder().decode(Sealed.self, from: row[2] as Data)
+            return Outgoing(
+                lastLog: row[0], request: try JSONDecoder().decode(CommitRequest.self, from: row[1] as Data),
+                claims: try Manifest.unpack(sealed.claims), pages: sealed.pages.map { Array($0) })
+        }
+    }
+
+    func save(_ tree: Tree) throws {
+        let body = try JSONEncoder().encode(request)
+        let sealed = try JSONEncoder().encode(Sealed(claims: Data(Manifest.pack(claims)), pages: pages.map { Data($0) }))
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.change {
+                try $0.execute(
+                    sql: """
+                        INSERT INTO outbox (id, last_log, request, sealed) VALUES (1, ?, ?, ?)
+                        ON CONFLICT (id) DO UPDATE SET last_log = excluded.last_log, request = excluded.request, sealed = excluded.sealed
+                        """, arguments: [lastLog, body, sealed])
+            }
+            try tree.commit()
+        }
+    }
+}

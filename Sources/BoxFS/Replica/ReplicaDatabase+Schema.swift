@@ -1,0 +1,45 @@
+extension ReplicaDatabase {
+    /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
+    static let formatVersion = 1
+
+    static let schema = """
+        CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+        -- inode: the kernel's number; the root is 1. hydrated: 0 entries unknown, 1 on their way, 2 all here.
+        -- pages: packed hashes of the manifest's pages while the manifest itself is not here, otherwise null.
+        CREATE TABLE nodes (
+            inode INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, mode INTEGER NOT NULL, uid INTEGER NOT NULL,
+            gid INTEGER NOT NULL, device INTEGER NOT NULL, accessed INTEGER NOT NULL, modified INTEGER NOT NULL,
+            changed INTEGER NOT NULL, created INTEGER NOT NULL, links INTEGER NOT NULL, size INTEGER NOT NULL,
+            version BLOB, pages BLOB, target TEXT, xattrs BLOB, hydrated INTEGER NOT NULL, sequence INTEGER NOT NULL);
+        CREATE INDEX nodes_unhydrated ON nodes (inode) WHERE hydrated < 2 AND mode & 61440 = 16384;
+        CREATE INDEX nodes_unlinked ON nodes (inode) WHERE links = 0;
+
+        CREATE TABLE entries (
+            parent INTEGER NOT NULL, name TEXT NOT NULL, inode INTEGER NOT NULL, sequence INTEGER NOT NULL,
+            PRIMARY KEY (parent, name)) WITHOUT ROWID;
+        CREATE INDEX entries_inode ON entries (inode);
+
+        -- A file's manifest, 1024 packed references a row; a slot that has a segment stands there as a hole.
+        CREATE TABLE manifests (
+            inode INTEGER NOT NULL, page INTEGER NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (inode, page)) WITHOUT ROWID;
+        -- Written data that is not sealed: a file in dirty/ for each slot. length: bytes from the slot's start that count.
+        CREATE TABLE segments (
+            inode INTEGER NOT NULL, slot INTEGER NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
+            PRIMARY KEY (inode, slot)) WITHOUT ROWID;
+
+        -- Changes that the server does not have, in order. Identifiers are the wire's; kinds are LogKind.
+        CREATE TABLE log (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, inode INTEGER NOT NULL, node BLOB NOT NULL,
+            parent BLOB, name TEXT, other_node BLOB, other_parent BLOB, other_name TEXT, detail, time INTEGER NOT NULL);
+        CREATE INDEX log_node ON log (node);
+        CREATE INDEX log_other_node ON log (other_node) WHERE other_node IS NOT NULL;
+        CREATE INDEX log_entry ON log (parent, name);
+        CREATE INDEX log_other_entry ON log (other_parent, other_name) WHERE other_parent IS NOT NULL;
+
+        -- The commit that is being sent: repeated word for word until it is answered.
+        CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), last_log INTEGER NOT NULL, request BLOB NOT NULL, sealed BLOB NOT NULL);
+        -- Rows of the change feed that wait until our own changes of the same thing are answered.
+        CREATE TABLE deferred (kind INTEGER NOT NULL, key BLOB NOT NULL, sequence INTEGER NOT NULL, row BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+        """
+}

@@ -1,0 +1,118 @@
+import GRDB
+import Glibc
+import Shared
+import Synchronization
+
+/// The replica's SQLite file: the tree as this machine knows it, and the log of changes the server does not have.
+///
+/// Changes gather in one open transaction, so that a row or an index page that many calls change is written once.
+/// `commit` ends it: from then on it survives the death of the process, because the pages lie in the kernel.
+/// `sync` makes what was committed survive a power cut: in WAL mode with `synchronous=NORMAL` that takes one fdatasync
+/// of the WAL file (https://www.sqlite.org/wal.html, "Performance Considerations"). The owner calls one at a time.
+final class ReplicaDatabase: Sendable {
+    private let queue: DatabaseQueue
+    private let walPath: String
+    private let walDescriptor = Mutex<OpenDescriptor?>(nil)
+    /// Counts commits; `sync` skips the disk when nothing was committed since the last one.
+    private let committed = Atomic<UInt64>(0)
+    private let synced = Atomic<UInt64>(0)
+    private let syncLock = Lock()
+
+    init(path: String) throws {
+        var configuration = Configuration()
+        configuration.allowsUnsafeTransactions = true   // the open transaction outlives each access
+        configuration.label = "replica"
+        configuration.prepareDatabase { database in
+            try database.execute(sql: """
+                PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+                PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192
+                """)
+        }
+        queue = try DatabaseQueue(path: path, configuration: configuration)
+        walPath = path + "-wal"
+        try queue.inDatabase { database in
+            let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+            guard version <= Self.formatVersion else { throw ReplicaFormatError(found: version) }
+            if version == 0 {
+                try database.inTransaction {
+                    try database.execute(sql: Self.schema)
+                    try database.execute(sql: "PRAGMA user_version = \(Self.formatVersion)")
+                    return .commit
+                }
+            }
+        }
+    }
+
+    struct ReplicaFormatError: Error, CustomStringConvertible {
+        let found: Int
+        var description: String { "The replica was written by a newer BoxFS (format \(found)); this one reads up to \(ReplicaDatabase.formatVersion)." }
+    }
+
+    /// Reads; does not open a transaction.
+    func read<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
+        do { return try queue.inDatabase(body) } catch { throw Self.translated(error) }
+    }
+
+    /// Changes rows within the open transaction, all of `body` or nothing of it.
+    func change<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
+        do {
+            return try queue.inDatabase { database in
+                if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
+                try database.cachedStatement(sql: "SAVEPOINT change").execute()
+                do {
+                    let result = try body(database)
+                    try database.cachedStatement(sql: "RELEASE change").execute()
+                    return result
+                } catch {
+                    try? database.execute(sql: "ROLLBACK TO change; RELEASE change")
+                    throw error
+                }
+            }
+        } catch { throw Self.translated(error) }
+    }
+
+    /// Ends the open transaction after `last` had its say.
+    func commit(_ last: (Database) throws -> Void) throws(FileSystemError) {
+        do {
+            try queue.inDatabase { database in
+                if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
+                try last(database)
+                try database.commit()
+                committed.add(1, ordering: .releasing)
+            }
+        } catch { throw Self.translated(error) }
+    }
+
+    /// Returns when all that was committed before is on the disk. Callers that come together share one fdatasync.
+    func sync() throws(FileSystemError) {
+        let wanted = committed.load(ordering: .acquiring)
+        try syncLock.withLock { () throws(FileSystemError) in
+            if synced.load(ordering: .relaxed) >= wanted { return }
+            let now = committed.load(ordering: .acquiring)
+            let descriptor = try walFile()
+            guard fdatasync(descriptor.rawValue) == 0 else { throw .io }
+            synced.store(now, ordering: .relaxed)
+        }
+    }
+
+    private func walFile() throws(FileSystemError) -> OpenDescriptor {
+        try walDescriptor.withLock { (held) throws(FileSystemError) in
+            if let held { return held }
+            let descriptor = open(walPath, O_RDWR | O_CLOEXEC)
+            guard descriptor >= 0 else { throw .io }
+            let opened = OpenDescriptor(owning: descriptor)
+            held = opened
+            return opened
+        }
+    }
+
+    func close() { try? queue.close() }
+
+    private static func translated(_ error: any Error) -> FileSystemError {
+        switch error {
+        case let error as FileSystemError: error
+        case let error as DatabaseError where error.resultCode == .SQLITE_FULL: .noSpace
+        default: .io
+        }
+    }
+}

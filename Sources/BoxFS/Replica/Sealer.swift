@@ -1,0 +1,81 @@
+import ChunkCache
+import Dispatch
+import Glibc
+import Shared
+
+/// Turns frozen segments into chunks: hashes each file and links it into the chunk cache, so no byte is written twice.
+///
+/// Crash order: 1. the segment's file is linked into the cache under its hash; 2. the file's rows name the chunk and no longer
+/// the segment (one commit); 3. the segment's name is removed. A crash before 2 leaves the segment as it was; its file may then be
+/// the cache's as well, which is why segments that were loaded from rows count as frozen.
+enum Sealer {
+    private static let queue = DispatchQueue(label: "seal", qos: .utility, attributes: .concurrent)
+    /// Segments hashed by one job: small files are many.
+    private static let jobCount = 32
+
+    struct Sealed: Sendable {
+        let segment: Segment
+        /// nil: the segment held no byte.
+        let reference: ChunkReference?
+    }
+
+    /// - Returns: in the order of `segments`; their chunks are in the cache, each with one claim.
+    static func seal(_ segments: [Segment], into cache: ChunkCache) async throws(FileSystemError) -> [Sealed] {
+        let jobs = stride(from: 0, to: segments.count, by: jobCount).map { Array(segments[$0..<min($0 + jobCount, segments.count)]) }
+        do {
+            return try await withThrowingTaskGroup(of: (Int, [Sealed]).self) { group in
+                var results = [[Sealed]](repeating: [], count: jobs.count)
+                for (index, job) in jobs.enumerated() {
+                    group.addTask { (index, try await run(job, into: cache)) }
+                }
+                for try await (index, sealed) in group { results[index] = sealed }
+                return results.flatMap { $0 }
+            }
+        } catch {
+            throw error as? FileSystemError ?? .io
+        }
+    }
+
+    private static func run(_ segments: [Segment], into cache: ChunkCache) async throws -> [Sealed] {
+        try await withCheckedThrowingContinuation { continuation in
+            queue.async {
+                continuation.resume(with: Result { try segments.map { try seal($0, into: cache) } })
+            }
+        }
+    }
+
+    private static func seal(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
+        guard segment.length > 0 else { return Sealed(segment: segment, reference: nil) }
+        let descriptor = open(segment.path, O_RDWR | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .io }
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { throw .io }
+        if status.st_size != segment.length, ftruncate(descriptor, off_t(segment.length)) != 0 { throw .io }
+        let hash = try hash(descriptor, count: segment.length)
+        let reference = ChunkReference(hash: hash, length: UInt32(segment.length))
+        let name = segment.path + ".sealed"
+        unlink(name)
+        guard link(segment.path, name) == 0 else { throw errno == ENOSPC ? .noSpace : .io }
+        do { try cache.adopt(fileAt: name, as: reference) } catch {
+            unlink(name)
+            throw .noSpace
+        }
+        return Sealed(segment: segment, reference: reference)
+    }
+
+    private static func hash(_ descriptor: Int32, count: Int) throws(FileSystemError) -> ChunkHash {
+        var hasher = SHA256()
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(count, 1 << 18), alignment: 4096)
+        defer { buffer.deallocate() }
+        var at = 0
+        while at < count {
+            let done = pread(descriptor, buffer.baseAddress, min(buffer.count, count - at), off_t(at))
+            if done < 0, errno == EINTR { continue }
+            guard done > 0 else { throw .io }
+            hasher.update(UnsafeRawBufferPointer(rebasing: buffer[..<done]))
+            at += done
+        }
+        return hasher.finish()
+    }
+}

@@ -1,0 +1,215 @@
+import ChunkCache
+import Foundation
+import GRDB
+import Shared
+
+// Sending the log.
+extension Synchronizer {
+    /// How long the log must have been quiet before it is sent, and how long it may wait at most, in milliseconds. Waiting lets
+    /// temporary files vanish before they are sent, and leaves the machine to the programs that write.
+    private static let quietMilliseconds = 15, patienceMilliseconds = 400
+
+    func pushLoop() async {
+        var failures = 0
+        while !Task.isCancelled {
+            do {
+                await pushSignal.wait()
+                try await settle()
+                while try await pushOnce(), !Task.isCancelled {}
+                failures = 0
+            } catch {
+                if Task.isCancelled { return }
+                failures += 1
+                report(error)
+                let pause = min(15.0, 0.1 * Double(1 << min(failures, 8)))
+                Task { [pushSignal] in
+                    try? await Task.sleep(for: .seconds(pause))
+                    pushSignal.raise()
+                }
+                try? await Task.sleep(for: .milliseconds(50))
+            }
+        }
+    }
+
+    private func settle() async throws {
+        var waited = 0
+        var seen: Int64 = -1
+        while waited < Self.patienceMilliseconds, state.withLock({ $0.flushRequests == 0 }) {
+            let newest = tree.lock.withLock { tree.lastLog }
+            if newest == seen { return }
+            seen = newest
+            try await Task.sleep(for: .milliseconds(Self.quietMilliseconds))
+            waited += Self.quietMilliseconds
+        }
+    }
+
+    private func report(_ error: any Error) {
+        switch error {
+        case let error as RemoteError:
+            connected(error)
+            if case .problem(let problem) = error {
+                if problem.code == ProblemCode.quotaExceeded.rawValue { state.withLock { $0.isOverQuota = true } }
+                note("The server refused changes: \(problem.title). \(problem.detail ?? "") They are kept here and tried again.")
+            }
+        case let error as FileSystemError: note("Changes could not be prepared for sending (\(error)); they are tried again.")
+        default: note("Sending failed: \(error).")
+        }
+    }
+
+    /// Sends one batch. - Returns: whether more waits that was cut off by the batch's size.
+    private func pushOnce() async throws -> Bool {
+        guard state.withLock({ $0.stopped == nil }) else { return false }
+        if let left = try Outgoing.load(tree) {
+            try await send(left)
+            return true
+        }
+        guard let batch = try tree.lock.withLock({ () throws(FileSystemError) in try Batch.cut(tree) }) else { return false }
+        defer { tree.lock.withLock { batch.release(tree) } }
+        tell(sending: batch)
+        defer { tell(sending: nil) }
+        var outgoing = try await seal(batch)
+        outgoing.request.upload = try await upload(outgoing)
+        try outgoing.save(tree)
+        try await send(outgoing)
+        if tree.lock.withLock({ tree.lastLog > batch.lastLog }) { pushSignal.raise() }
+        return batch.isPartial
+    }
+
+    private func tell(sending batch: Batch?) {
+        let paths = tree.lock.withLock { (batch?.files.prefix(5) ?? []).compactMap { try? tree.path(of: $0.inode.number) } }
+        state.withLock { $0.sending = paths }
+    }
+
+    /// Seals the batch's segments and writes its contents' operations.
+    private func seal(_ batch: Batch) async throws -> Outgoing {
+        let segments = batch.files.flatMap { $0.slots.compactMap(\.segment) }
+        let sealed = try await Sealer.seal(segments, into: tree.cache)
+        let references = Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.reference) })
+        var outgoing = Outgoing(
+            lastLog: batch.lastLog, request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations))
+        try tree.lock.withLock { () throws(FileSystemError) in
+            for file in batch.files {
+                let manifest = FileContent.manifest(size: file.size, slots: file.slots) { references[ObjectIdentifier($1)] ?? nil }
+                outgoing.add(file, manifest)
+                file.content.install(file.slots, references)
+                let lengths = Dictionary(manifest.chunks.map { ($0.hash, $0.length) }, uniquingKeysWith: { first, _ in first })
+                for hash in file.content.takeClaims() {
+                    if let length = lengths[hash] {
+                        outgoing.claims.append(ChunkReference(hash: hash, length: length))
+                    } else {
+                        tree.cache.markSent([hash])     // sealed before, overwritten since
+                    }
+                }
+                tree.markContentDirty(file.inode)
+            }
+            tree.filesToRemove += segments.map(\.file)
+            try tree.commit()
+        }
+        return outgoing
+    }
+
+    // MARK: The commit
+
+    private func send(_ outgoing: Outgoing) async throws {
+        var outgoing = outgoing
+        for attempt in 1...3 {
+            do {
+                let answer = try await remote.commit(namespace, outgoing.request)
+                connected(nil)
+                try answered(outgoing, answer)
+                return applyDeferred()
+            } catch RemoteError.problem(let problem)
+                where attempt < 3 && [ProblemCode.chunksMissing.rawValue, ProblemCode.uploadExpired.rawValue].contains(problem.code) {
+                outgoing.request.upload = try await upload(outgoing.withAllChunks())
+                try outgoing.save(tree)
+            }
+        }
+    }
+
+    private func answered(_ outgoing: Outgoing, _ answer: CommitAnswer) throws {
+        let results = Dictionary(answer.results.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.change { database in
+                try database.execute(sql: "DELETE FROM log WHERE id <= ?", arguments: [outgoing.lastLog])
+                try database.execute(sql: "DELETE FROM outbox")
+            }
+            for numbered in outgoing.request.operations {
+                if let result = results[numbered.id] { try take(result, of: numbered.operation) }
+            }
+            try tree.forgetUnlinkedRows()
+            try tree.commit()
+        }
+        tree.cache.markSent(outgoing.claims.map(\.hash))
+        let waiters = state.withLock { state in
+            state.acknowledged = max(state.acknowledged, outgoing.lastLog)
+            state.isOverQuota = false
+            defer { state.uploadWaiters.removeAll { $0.log <= outgoing.lastLog } }
+            return state.uploadWaiters.filter { $0.log <= outgoing.lastLog }
+        }
+        for waiter in waiters { waiter.done() }
+    }
+
+    /// What one operation's answer means here. The feed brings the rows themselves. Under `Tree.lock`.
+    private func take(_ result: OperationResult, of operation: Shared.Operation) throws(FileSystemError) {
+        switch (operation, result.outcome) {
+        case (.content(let node, _, let version, _, _, _), .applied), (.content(let node, _, let version, _, _, _), .merged):
+            guard let inode = try tree.inode(of: node) else { return }
+            inode.version = version
+            inode.file?.uploaded()
+            tree.markDirty(inode)
+        case (.create(let node, let parent, let name), .merged):
+            guard let existing = result.detail.flatMap(NodeID.init), existing != node.id else { return }
+            try adopt(existing, for: node.id, parent, name)
+        case (_, .conflicted), (_, .refused):
+            note("\(operation.summary): \(result.outcome.rawValue)\(result.code.map { ", \($0)" } ?? "")\(result.detail.map { ": \($0)" } ?? "")")
+        default: break
+        }
+    }
+
+    /// A directory made here and one made elsewhere became one: ours takes the other's identity.
+    private func adopt(_ existing: NodeID, for ours: NodeID, _ parent: NodeID, _ name: String) throws(FileSystemError) {
+        guard let inode = try tree.inode(of: ours), try tree.inode(of: existing) == nil else { return }
+        inode.id = existing
+        if inode.isDirectory { inode.hydration = .unknown }
+        tree.markDirty(inode)
+        try tree.change { database in
+            for column in ["node", "parent", "other_node", "other_parent"] {
+                try database.execute(sql: "UPDATE log SET \(column) = ? WHERE \(column) = ?", arguments: [existing.data, ours.data])
+            }
+        }
+    }
+}
+
+extension Slot {
+    var segment: Segment? { if case .segment(let segment) = self { segment } else { nil } }
+}
+
+extension Shared.Operation {
+    /// For people: what was tried.
+    fileprivate var summary: String {
+        switch self {
+        case .create(_, _, let name): "Creating \(name)"
+        case .link(_, _, let name, _): "Linking \(name)"
+        case .rename(_, _, let name, _, let toName, _, _): "Renaming \(name) to \(toName)"
+        case .exchange(_, _, let name, _, _, let otherName, _): "Exchanging \(name) and \(otherName)"
+        case .remove(_, _, let name, _, _): "Removing \(name)"
+        case .setattr: "Changing attributes"
+        case .xattr(_, let name, _, _): "Changing attribute \(name)"
+        case .content: "Changing content"
+        }
+    }
+}
+
+extension Tree {
+    /// Rows of unlinked nodes that only the log still needed.
+    func forgetUnlinkedRows() throws(FileSystemError) {
+        let unlinked = try database.read { try Int64.fetchAll($0, sql: "SELECT inode FROM nodes WHERE links = 0") }
+        for number in unlinked where inodes[InodeNumber(rawValue: UInt64(number))] == nil {
+            try change {
+                try $0.cachedStatement(sql: """
+                    DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)
+                    """).execute(arguments: [number])
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+import ChunkCache
+import Foundation
+import GRDB
+import Glibc
+import Shared
+import Synchronization
+
+/// Keeps one mount's tree and the server's namespace the same: sends the log, takes the change feed, brings what is missing.
+///
+/// Four tasks: `commitLoop` ends the replica's open transaction soon after each change, `pushLoop` sends the log in order,
+/// `pullLoop` follows the feed, `hydrateLoop` fetches the directories that nobody visited. Each of them may fail for as long as the
+/// server is away and goes on where it was.
+final class Synchronizer: MissingFetcher {
+    let tree: Tree
+    let remote: Remote
+    let chunks: ChunkFetcher
+    let namespace: NamespaceID
+    let device: String
+    let deadlineSeconds: Double
+    private let notifier = Mutex<(any KernelNotifications)?>(nil)
+
+    let state = Mutex(State())
+    struct State: Sendable {
+        var isConnected = false
+        var lastError: String?
+        /// Why nothing is sent or taken any more: a person has to act.
+        var stopped: String?
+        var problems: [String] = []
+        var quota: (limit: UInt64?, used: UInt64) = (nil, 0)
+        var isOverQuota = false
+        var cursor: Int64 = 0
+        var sending: [String] = []
+        var bytesToSend: UInt64 = 0
+        /// Log records up to here are on the server.
+        var acknowledged: Int64 = 0
+        var flushRequests = 0
+        var uploadWaiters: [UploadWaiter] = []
+        var hydrationWaiters: [InodeNumber: [@Sendable (FileSystemError?) -> Void]] = [:]
+    }
+    struct UploadWaiter: Sendable { let log: Int64, done: @Sendable () -> Void }
+
+    let commitSignal = Signal(), pushSignal = Signal(), pullSignal = Signal()
+    private let tasks = Mutex<[Task<Void, Never>]>([])
+
+    init(tree: Tree, remote: Remote, chunks: ChunkFetcher, namespace: NamespaceID, device: String, deadlineSeconds: Double) throws {
+        self.tree = tree
+        self.remote = remote
+        self.chunks = chunks
+        self.namespace = namespace
+        self.device = device
+        self.deadlineSeconds = deadlineSeconds
+        let cursor = try tree.meta("cursor").flatMap { Int64($0) } ?? 0
+        state.withLock {
+            $0.cursor = cursor
+            $0.acknowledged = (try? tree.firstLog()).flatMap { $0 }.map { $0 - 1 } ?? tree.lastLog
+        }
+    }
+
+    func start(notifying notifications: any KernelNotifications) {
+        notifier.withLock { $0 = notifications }
+        tree.lock.withLock { tree.changesWaiting = { [commitSignal] in commitSignal.raise() } }
+        tasks.withLock {
+            $0 = [
+                Task { await self.commitLoop() }, Task { await self.pushLoop() },
+                Task { await self.pullLoop() }, Task { await self.hydrateLoop() },
+            ]
+        }
+        pushSignal.raise()
+    }
+
+    /// Ends the tasks; what is not sent stays in the log. The replica is committed.
+    func stop() async {
+        let running = tasks.withLock { tasks in
+            defer { tasks = [] }
+            return tasks
+        }
+        for task in running { task.cancel() }
+        for signal in [commitSignal, pushSignal, pullSignal] { signal.raise() }
+        for task in running { await task.value }
+        tree.lock.withLock { try? tree.commit() }
+        try? tree.database.sync()
+    }
+
+    /// Ends the open transaction a little after it began, so that the changes of many calls share it.
+    private func commitLoop() async {
+        while !Task.isCancelled {
+            await commitSignal.wait()
+            try? await Task.sleep(for: .milliseconds(20))
+            tree.lock.withLock {
+                do throws(FileSystemError) { try tree.commit() } catch { note("The local database cannot be written: \(error).") }
+            }
+            pushSignal.raise()
+        }
+    }
+
+    // MARK: What others are told
+
+    func note(_ problem: String) {
+        state.withLock { state in
+            if state.problems.last != problem { state.problems.append(problem) }
+            if state.problems.count > 50 { state.problems.removeFirst() }
+        }
+        FileHandle.standardError.write(Data("boxfs: \(problem)\n".utf8))
+    }
+
+    func stopForGood(_ reason: String) {
+        state.withLock { $0.stopped = reason }
+        note(reason)
+    }
+
+    func connected(_ error: RemoteError?) {
+        state.withLock {
+            $0.isConnected = error == nil
+            $0.lastError = error.map { "\($0)" }
+        }
+    }
+
+    func notify(_ events: [KernelEvent]) {
+        guard !events.isEmpty, let notifier = notifier.withLock({ $0 }) else { return }
+        for event in events {
+            switch event {
+            case .inode(let number, let data): notifier.invalidate(number, data: data)
+            case .entry(let name, let parent): notifier.invalidate(entry: name, in: parent)
+            case .deleted(let name, let child, let parent): notifier.delete(entry: name, of: child, in: parent)
+            }
+        }
+    }
+
+    var quota: (limit: UInt64?, used: UInt64) {
+        state.withLock { $0.isOverQuota ? (min($0.quota.limit ?? 0, $0.quota.used), $0.quota.used) : $0.quota }
+    }
+}
+
+/// What the kernel is to hear once no lock is held.
+enum KernelEvent: Sendable {
+    case inode(InodeNumber, data: Bool)
+    case entry(String, in: InodeNumber)
+    case deleted(String, of: InodeNumber, in: InodeNumber)
+}
+
+/// Wakes one waiting task; raised while nobody waits, it wakes the next wait at once.
+final class Signal: Sendable {
+    private let stream: AsyncStream<Void>
+    private let continuation: AsyncStream<Void>.Continuation
+
+    init() { (stream, continuation) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1)) }
+
+    func raise() { continuation.yield() }
+
+    /// Returns at once when the task is cancelled.
+    func wait() async {
+        var iterator = stream.makeAsyncIterator()
+        _ = await iterator.next()
+    }
+}
+
+extension Tree {
+    func meta(_ key: String) throws(FileSystemError) -> String? {
+        try database.read { try String.fetchOne($0, sql: "SELECT value FROM meta WHERE key = ?", arguments: [key]) }
+    }
+
+    func setMeta(_ key: String, _ value: String) throws(FileSystemError) {
+        try change {
+            try $0.cachedStatement(sql: "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+                .execute(arguments: [key, value])
+        }
+    }
+
+    func firstLog() throws(FileSystemError) -> Int64? {
+        try database.read { try Int64.fetchOne($0, sql: "SELECT min(id) FROM log") }
+    }
+
+    /// Whether our own change of the node is not answered yet. Under the lock.
+    func isPending(_ inode: Inode) throws(FileSystemError) -> Bool {
+        if inode.file?.hasUnlogged ?? false { return true }
+        return try isPending(node: inode.id)
+    }
+
+    func isPending(node: NodeID) throws(FileSystemError) -> Bool {
+        try database.read { database in
+            try Int64.fetchOne(database.cachedStatement(sql: """
+                SELECT 1 FROM log WHERE node = ?1 UNION ALL SELECT 1 FROM log WHERE other_node = ?1 LIMIT 1
+                """), arguments: [node.data])
+        } != nil
+    }
+
+    func isPending(entry name: String, in parent: NodeID) throws(FileSystemError) -> Bool {
+        try database.read { database in
+            try Int64.fetchOne(database.cachedStatement(sql: """
+                SELECT 1 FROM log WHERE parent = ?1 AND name = ?2
+                UNION ALL SELECT 1 FROM log WHERE other_parent = ?1 AND other_name = ?2 LIMIT 1
+                """), arguments: [parent.data, name])
+        } != nil
+    }
+}

@@ -1,0 +1,3 @@
+// libcurl. Sole importer: Sources/BoxFS/Transfer.
+#pragma once
+#include <curl/curl.h>

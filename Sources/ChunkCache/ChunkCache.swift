@@ -1,0 +1,236 @@
+import Foundation
+import Glibc
+import Shared
+import Synchronization
+
+public enum ChunkCacheError: Error, Equatable, Sendable {
+    /// Only unsent data is left in it, or the disk is full.
+    case full
+    case io(String)
+}
+
+/// An open chunk file, read-only.
+public final class OpenChunk: Sendable {
+    public let fileDescriptor: Int32
+    init(_ descriptor: Int32) { fileDescriptor = descriptor }
+    deinit { close(fileDescriptor) }
+}
+
+/// Chunks on the local disk, each in a file named by its SHA-256, within a limit.
+///
+/// - The files are the truth: `chunks/ab/HASH`. The index keeps what a file looked like when its bytes were last verified and when it
+///   was last used; what it lost is found again by listing the folder.
+/// - Chunks that the server does not have carry claims and are never evicted; they and the dirty segments (`reserve`) may exceed
+///   the limit only where `reserve` was refused and the caller went on nevertheless.
+/// - Any thread may call; a call may touch the disk but waits for nothing else.
+public final class ChunkCache: Sendable {
+    public let directory: String
+    public let limitBytes: UInt64
+    private let index: ChunkIndex
+    private let descriptors = DescriptorCache(capacity: 256)
+    private let nextTemporary = Atomic<UInt64>(0)
+    private let state: Mutex<CacheState>
+
+    public struct Statistics: Sendable, Equatable {
+        public var chunks = 0, hits = 0, misses = 0, evictions = 0, damaged = 0
+    }
+
+    /// Creates the folder, or takes over what it holds.
+    public init(directory: String, limitBytes: UInt64) throws(ChunkCacheError) {
+        self.directory = directory
+        self.limitBytes = limitBytes
+        do {
+            for first in 0..<256 {
+                let folder = "\(directory)/chunks/\(Hexadecimal.encode([UInt8(first)]))"
+                try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            }
+            index = try ChunkIndex(path: directory + "/index.db")
+            var state = CacheState()
+            let rows = try index.load()
+            for (hash, fileBytes) in try ChunkFiles.list(directory) {
+                state.add(hash, length: UInt32(fileBytes), mark: rows[hash])
+            }
+            self.state = Mutex(state)
+        } catch { throw .io("\(error)") }
+    }
+
+    public var usedBytes: UInt64 { state.withLock { $0.chunkBytes + $0.reservedBytes } }
+    /// Bytes that the server does not have: claimed chunks and segments.
+    public var unsentBytes: UInt64 { state.withLock { $0.claimedBytes + $0.reservedBytes } }
+    public var statistics: Statistics {
+        state.withLock { state in
+            var statistics = state.statistics
+            statistics.chunks = state.chunks.count
+            return statistics
+        }
+    }
+
+    public func contains(_ hash: ChunkHash) -> Bool { state.withLock { $0.chunks[hash] != nil } }
+
+    func path(_ hash: ChunkHash) -> String { ChunkFiles.path(directory, hash) }
+
+    // MARK: Reading
+
+    /// The chunk's file, or nil when it is not here. A file that does not look as it did when its bytes were last verified is
+    /// hashed first; a damaged one is removed and counts as not here.
+    public func open(_ reference: ChunkReference) -> OpenChunk? {
+        let known = state.withLock { $0.use(reference.hash) }
+        guard let known, known.length == reference.length else { return nil }
+        if let held = descriptors[reference.hash], FileMark(held.fileDescriptor) == known.mark { return held }
+        let descriptor = Glibc.open(path(reference.hash), O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            forget(reference.hash)
+            return nil
+        }
+        let opened = OpenChunk(descriptor)
+        guard let mark = FileMark(descriptor) else { return nil }
+        if mark != known.mark {
+            guard ChunkFiles.hash(descriptor, count: Int(reference.length)) == reference.hash, mark.size == Int64(reference.length) else {
+                state.withLock { $0.statistics.damaged += 1 }
+                if known.claims == 0 {
+                    unlink(path(reference.hash))
+                    forget(reference.hash)
+                }
+                return nil
+            }
+            verified(reference.hash, mark)
+        }
+        descriptors[reference.hash] = opened
+        return opened
+    }
+
+    private func verified(_ hash: ChunkHash, _ mark: FileMark) {
+        state.withLock { $0.chunks[hash]?.mark = mark }
+        index.note(hash, mark)
+    }
+
+    private func forget(_ hash: ChunkHash) {
+        descriptors[hash] = nil
+        state.withLock { $0.remove(hash) }
+        index.remove(hash)
+    }
+
+    // MARK: Filling
+
+    /// Keeps bytes that the caller has verified. Not synced to the disk: they can be fetched again.
+    public func insert(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
+        if contains(reference.hash) { return }
+        guard makeRoom(UInt64(bytes.count)) else { throw .full }
+        let temporary = "\(directory)/chunks/\(nextTemporary.add(1, ordering: .relaxed).newValue).part"
+        let descriptor = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw errno == ENOSPC ? .full : .io("creating a chunk file: errno \(errno)") }
+        defer { close(descriptor) }
+        var done = 0
+        while done < bytes.count {
+            let written = write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+            if written < 0, errno == EINTR { continue }
+            guard written > 0 else {
+                let error = errno
+                unlink(temporary)
+                throw error == ENOSPC || error == EDQUOT ? .full : .io("writing a chunk file: errno \(error)")
+            }
+            done += written
+        }
+        try publish(temporary, reference, claims: 0)
+    }
+
+    /// Takes over a sealed segment's file (on the same file system) with one claim.
+    public func adopt(fileAt path: String, as reference: ChunkReference) throws(ChunkCacheError) {
+        if state.withLock({ $0.claim(reference.hash) }) {
+            unlink(path)
+            return
+        }
+        try publish(path, reference, claims: 1)
+    }
+
+    private func publish(_ file: String, _ reference: ChunkReference, claims: Int) throws(ChunkCacheError) {
+        guard rename(file, path(reference.hash)) == 0 else {
+            let error = errno
+            unlink(file)
+            throw error == ENOSPC ? .full : .io("renaming a chunk file: errno \(error)")
+        }
+        let mark = FileMark(path: path(reference.hash))
+        state.withLock { state in
+            state.add(reference.hash, length: reference.length, mark: mark)
+            for _ in 0..<claims { _ = state.claim(reference.hash) }
+        }
+        if let mark { index.note(reference.hash, mark) }
+    }
+
+    // MARK: Claims and room
+
+    /// One more reason to keep the chunk until the server has it.
+    public func claimUnsent(_ hash: ChunkHash) { _ = state.withLock { $0.claim(hash) } }
+
+    /// Takes back one claim of each.
+    public func markSent(_ hashes: some Sequence<ChunkHash>) {
+        state.withLock { state in for hash in hashes { state.release(hash) } }
+        _ = makeRoom(0)
+    }
+
+    /// The claims of an earlier process, as its owner states them again.
+    public func resetUnsentClaims(_ claims: [ChunkHash: Int]) {
+        state.withLock { state in
+            for (hash, count) in claims { for _ in 0..<count { _ = state.claim(hash) } }
+        }
+    }
+
+    /// Counts `bytes` of a dirty segment. False when there is no room even after evicting all that is clean.
+    public func reserve(bytes: Int64) -> Bool {
+        guard makeRoom(UInt64(max(0, bytes))) else { return false }
+        state.withLock { $0.reservedBytes += UInt64(max(0, bytes)) }
+        return true
+    }
+
+    public func release(bytes: Int64) {
+        state.withLock { $0.reservedBytes -= min($0.reservedBytes, UInt64(max(0, bytes))) }
+    }
+
+    /// Forgets every chunk without a claim.
+    public func dropClean() {
+        evict { $0.takeClean() }
+        descriptors.removeAll()
+    }
+
+    /// Evicts until `bytes` more fit.
+    private func makeRoom(_ bytes: UInt64) -> Bool {
+        let (victims, fits) = state.withLock { $0.victims(toFit: bytes, limit: limitBytes) }
+        remove(victims)
+        return fits
+    }
+
+    private func evict(_ choose: (inout CacheState) -> [ChunkHash]) { remove(state.withLock { choose(&$0) }) }
+
+    private func remove(_ victims: [ChunkHash]) {
+        for hash in victims {
+            descriptors[hash] = nil
+            unlink(path(hash))
+            index.remove(hash)
+        }
+    }
+
+    // MARK: Scrub
+
+    /// Hashes every chunk again and removes the damaged; a claimed one that is damaged stays, and is named.
+    /// - Parameter pause: called after each chunk; false ends the scrub.
+    /// - Returns: damaged chunks.
+    public func scrub(pause: () -> Bool) -> [ChunkHash] {
+        var damaged: [ChunkHash] = []
+        for (hash, chunk) in state.withLock({ $0.chunks }) {
+            let descriptor = Glibc.open(path(hash), O_RDONLY | O_CLOEXEC)
+            guard descriptor >= 0 else { continue }
+            let isWhole = ChunkFiles.hash(descriptor, count: Int(chunk.length)) == hash
+            close(descriptor)
+            if !isWhole {
+                damaged.append(hash)
+                state.withLock { $0.statistics.damaged += 1 }
+                if chunk.claims == 0 {
+                    unlink(path(hash))
+                    forget(hash)
+                }
+            }
+            guard pause() else { break }
+        }
+        return damaged
+    }
+}

@@ -1,0 +1,42 @@
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// Nanoseconds since 1970-01-01 00:00 UTC: what stat(2) gives, as one number. Holds the years 1677 to 2262.
+public struct Timestamp: Hashable, Comparable, Sendable, Codable {
+    public let nanoseconds: Int64
+
+    public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
+
+    /// Clamped to what 64 bits of nanoseconds can hold, as ext4 and XFS clamp to their own ranges.
+    public init(seconds: Int, nanoseconds: Int) {
+        let (product, over) = Int64(seconds).multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, over2) = product.addingReportingOverflow(Int64(nanoseconds))
+        self.nanoseconds = over || over2 ? (seconds < 0 ? .min : .max) : sum
+    }
+
+    public init(_ time: Glibc.timespec) { self.init(seconds: time.tv_sec, nanoseconds: time.tv_nsec) }
+
+    /// The wall clock, `CLOCK_REALTIME`.
+    public static func now() -> Timestamp {
+        var time = Glibc.timespec()
+        clock_gettime(CLOCK_REALTIME, &time)
+        return Timestamp(time)
+    }
+
+    /// As stat(2) wants it: the nanoseconds are never negative.
+    public var timespec: Glibc.timespec {
+        let (seconds, rest) = nanoseconds.quotientAndRemainder(dividingBy: 1_000_000_000)
+        return rest < 0 ? Glibc.timespec(tv_sec: Int(seconds) - 1, tv_nsec: Int(rest) + 1_000_000_000)
+            : Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(rest))
+    }
+
+    public static func < (a: Self, b: Self) -> Bool { a.nanoseconds < b.nanoseconds }
+
+    public init(from decoder: any Decoder) throws { nanoseconds = try decoder.singleValueContainer().decode(Int64.self) }
+
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        try container.encode(nanoseconds)
+    }
+}

@@ -1,0 +1,79 @@
+/// One chunk of a file: what it is and how long it is.
+public struct ChunkReference: Hashable, Sendable {
+    public let hash: ChunkHash
+    /// Bytes, 1 to `Manifest.maximumChunkByteCount`.
+    public let length: UInt32
+
+    public init(hash: ChunkHash, length: UInt32) {
+        self.hash = hash
+        self.length = length
+    }
+}
+
+/// A file's content: its chunks in order. Their lengths add up to the file's size.
+///
+/// Packed form, the same on disk and on the wire: for each chunk 36 bytes, the SHA-256 (32) and the length (4,
+/// little-endian). The all-zero hash names a hole: `length` zero bytes that are stored nowhere.
+public struct Manifest: Hashable, Sendable {
+    public static let maximumChunkByteCount = 4 << 20
+    /// Chunks that stand in the version itself; a longer manifest is kept in pages.
+    public static let maximumInlineCount = 64
+    /// Chunks in one page, of which only the last may hold fewer.
+    public static let pageCount = 1024
+    public static let packedReferenceByteCount = 36
+
+    public var chunks: [ChunkReference]
+
+    public init(chunks: [ChunkReference] = []) { self.chunks = chunks }
+
+    /// The file's size in bytes.
+    public var byteCount: UInt64 { chunks.reduce(0) { $0 + UInt64($1.length) } }
+
+    public static func pack(_ chunks: some Collection<ChunkReference>) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(chunks.count * packedReferenceByteCount)
+        for chunk in chunks {
+            bytes += chunk.hash.bytes
+            for shift in stride(from: UInt32(0), to: 32, by: 8) { bytes.append(UInt8(truncatingIfNeeded: chunk.length >> shift)) }
+        }
+        return bytes
+    }
+
+    public enum FormatError: Error, Equatable, Sendable { case length, chunkLength }
+
+    /// - Throws: `.length` if the bytes are no multiple of 36, `.chunkLength` if a chunk is empty or too long.
+    public static func unpack(_ bytes: some RandomAccessCollection<UInt8>) throws(FormatError) -> [ChunkReference] {
+        guard bytes.count.isMultiple(of: packedReferenceByteCount) else { throw .length }
+        var chunks: [ChunkReference] = []
+        chunks.reserveCapacity(bytes.count / packedReferenceByteCount)
+        var at = bytes.startIndex
+        while at != bytes.endIndex {
+            let hashEnd = bytes.index(at, offsetBy: ChunkHash.byteCount)
+            let end = bytes.index(hashEnd, offsetBy: 4)
+            let length = bytes[hashEnd..<end].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+            guard length > 0, length <= UInt32(maximumChunkByteCount) else { throw .chunkLength }
+            chunks.append(ChunkReference(hash: ChunkHash(bytes: bytes[at..<hashEnd])!, length: length))
+            at = end
+        }
+        return chunks
+    }
+}
+
+extension ChunkHash {
+    /// Names a hole in a manifest. Nothing hashes to it in practice, and no chunk is ever stored under it.
+    public static let hole = ChunkHash(bytes: [UInt8](repeating: 0, count: byteCount))!
+}
+
+extension ChunkReference {
+    public var isHole: Bool { hash == .hole }
+}
+
+extension Manifest {
+    /// A long manifest's pages, each named by the SHA-256 of its packed bytes.
+    public var pages: [(hash: ChunkHash, packed: [UInt8])] {
+        stride(from: 0, to: chunks.count, by: Self.pageCount).map { start in
+            let packed = Self.pack(chunks[start..<min(start + Self.pageCount, chunks.count)])
+            return (SHA256.hash(packed), packed)
+        }
+    }
+}
