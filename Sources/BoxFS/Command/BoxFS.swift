@@ -1,6 +1,42 @@
 import ArgumentParser
-import ChunkCache
-import GRDB
-import CFuse3
-import CCurl
-@main struct BoxFSCommand: ParsableCommand { mutating func run() { print(fuse_version(), curl_version() as Any) } }
+import Glibc
+
+/// `boxfs`: the command line. Each command is a file of Commands/.
+@main
+struct BoxFSCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "boxfs",
+        abstract: "A cloud drive that you host yourself, as an ordinary folder.",
+        discussion: """
+            First time:  boxfs login https://drive.example.org --user ada
+                         mkdir -p ~/Box && boxfs mount ~/Box
+            How is it?   boxfs status        What is wrong?  boxfs doctor
+            The end:     boxfs umount ~/Box
+
+            Exit status: 0 done, 1 failed, 3 not mounted, 4 server unreachable, 5 timed out with changes left, \
+            6 in use, 7 not logged in, 64 wrong arguments.
+            """,
+        version: "boxfs \(BoxFSVersion.text)",
+        subcommands: [
+            LoginCommand.self, LogoutCommand.self, MountCommand.self, UmountCommand.self, StatusCommand.self,
+            FlushCommand.self, CacheCommand.self, DoctorCommand.self, CompletionsCommand.self,
+        ])
+
+    static func main() {
+        // A reader that went away (`boxfs status | head -1`) is an error of write(2), not the end of a mount.
+        signal(SIGPIPE, SIG_IGN)
+        do {
+            var command = try parseAsRoot()
+            try command.run()
+        } catch let failure as CommandFailure {
+            Terminal.complain(failure.description)
+            Glibc.exit(failure.status.rawValue)
+        } catch {
+            exit(withError: error)
+        }
+    }
+}
+
+enum BoxFSVersion {
+    static let text = "0.1.0"
+}

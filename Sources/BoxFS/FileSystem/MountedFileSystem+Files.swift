@@ -53,9 +53,15 @@ extension MountedFileSystem {
         let file = try content(handle.inode)
         try checkQuota(growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
         try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
-        tree.lock.withLock {
-            contentChanged(handle.inode, file)
-            if killPrivileges { handle.inode.mode = Self.withoutPrivileges(handle.inode.mode) }
+        try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = handle.inode
+            contentChanged(inode, file)
+            let mode = Self.withoutPrivileges(inode.mode)
+            if killPrivileges, mode != inode.mode, inode.links > 0 {
+                let record = LogRecord(kind: .setattr, inode: inode.number, node: inode.id, mask: .mode, time: inode.changed)
+                try tree.change { try tree.record($0, record) }
+                inode.mode = mode
+            }
         }
     }
 

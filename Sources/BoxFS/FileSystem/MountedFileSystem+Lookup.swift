@@ -42,7 +42,7 @@ extension MountedFileSystem {
             var mask: AttributeMask = []
             var mode = inode.mode
             if let wanted = changes.mode { mode = inode.mode & 0o170000 | wanted & 0o7777 }
-            if changes.killPrivileges { mode = Self.withoutPrivileges(mode) }
+            if changes.killPrivileges || options.posixOwners && changes.mode == nil && (changes.uid ?? changes.gid) != nil { mode = Self.withoutPrivileges(mode) }
             if mode != inode.mode || changes.mode != nil { mask.insert(.mode) }
             // Without --posix-owners everything belongs to one person: only root gets here with another owner (the
             // kernel refuses the rest), and a restored archive is worth more to root than an error at each file.

@@ -9,15 +9,9 @@ extension Synchronizer {
         let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: missing == .cacheRoom ? .noSpace : .io, done: done)
         switch missing {
         case .chunk(let hash, let length, _):
-            let token = chunks.fetch(
-                ChunkReference(hash: hash, length: length), namespace: namespace, priority: .reader, deadlineSeconds: deadlineSeconds
-            ) { result in
-                switch result {
-                case .success: waiter.finish(nil)
-                case .failure(let error): waiter.finish(Self.translated(error))
-                }
-            }
-            waiter.onEnd { token.cancel() }
+            waiter.onEnd(chunks.fetch(ChunkReference(hash: hash, length: length)) { error in
+                waiter.finish(error.map(Self.translated))
+            })
         case .directory(let number): hydrate(number) { waiter.finish($0) }
         case .manifest(let number):
             Task {
@@ -33,7 +27,7 @@ extension Synchronizer {
         return waiter
     }
 
-    func prefetch(_ references: [ChunkReference]) { chunks.prefetch(references, namespace: namespace) }
+    func prefetch(_ references: [ChunkReference]) { chunks.prefetch(references) }
 
     static func translated(_ error: RemoteError) -> FileSystemError {
         switch error {

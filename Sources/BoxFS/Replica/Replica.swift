@@ -55,7 +55,7 @@ final class Replica: Sendable {
                     try tree.makeRoot(root, namespace: configuration.namespace, cursor: information.sequence)
                 }
             }
-            let chunks = ChunkFetcher(remote: remote, cache: cache)
+            let chunks = ChunkFetcher(remote: remote, cache: cache, namespace: configuration.namespace)
             let synchronizer = try Synchronizer(
                 tree: tree, remote: remote, chunks: chunks, namespace: configuration.namespace, device: configuration.device,
                 deadlineSeconds: configuration.deadlineSeconds)

@@ -1,0 +1,118 @@
+import Foundation
+import Glibc
+import Synchronization
+
+/// The mount's end of the control socket. One thread accepts, one thread stands behind each connection (64 at most);
+/// the work itself runs as a task, cancelled when the client goes away.
+final class ControlServer: Sendable {
+    private let socket: Int32
+    private let folder: String
+    private let control: any MountControl
+    private let connections = Atomic<Int>(0)
+    private static let connectionLimit = 64
+
+    /// Binds and listens; a socket file that an earlier process left is replaced, because the caller holds the folder's lock.
+    init(folder: String, control: any MountControl) throws(CommandFailure) {
+        self.folder = folder
+        self.control = control
+        let listening = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard listening >= 0 else { throw CommandFailure("The control socket cannot be made: \(systemError()).") }
+        unlink("\(folder)/\(ControlSocket.name)")
+        // The folder is 0700, so nobody else reaches the socket between bind and chmod.
+        guard ControlSocket.withAddress(in: folder, { bind(listening, $0, $1) }) == 0,
+            chmod("\(folder)/\(ControlSocket.name)", 0o600) == 0, listen(listening, 16) == 0
+        else {
+            let reason = systemError()
+            close(listening)
+            throw CommandFailure("The control socket in \(folder) cannot be made: \(reason).")
+        }
+        socket = listening
+    }
+
+    func start() { Thread.detachNewThread { self.acceptLoop() } }
+
+    /// Takes the socket away; connections that are open end with the process.
+    func stop() {
+        unlink("\(folder)/\(ControlSocket.name)")
+        shutdown(socket, Int32(SHUT_RDWR))
+    }
+
+    private func acceptLoop() {
+        while true {
+            let client = accept4(socket, nil, nil, Int32(SOCK_CLOEXEC.rawValue))
+            if client < 0 {
+                switch errno {
+                case EINTR, ECONNABORTED: continue
+                case EMFILE, ENFILE, ENOMEM, ENOBUFS: usleep(50_000); continue
+                default: return    // shut down
+                }
+            }
+            guard let peer = ControlSocket.peer(of: client), peer == geteuid() || peer == 0,
+                connections.add(1, ordering: .relaxed).newValue <= Self.connectionLimit
+            else {
+                close(client)
+                continue
+            }
+            Thread.detachNewThread {
+                self.serve(client)
+                self.connections.subtract(1, ordering: .relaxed)
+            }
+        }
+    }
+
+    private func serve(_ client: Int32) {
+        // A client that does not read holds up only itself.
+        var patience = timeval(tv_sec: 10, tv_usec: 0)
+        setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
+        var lines = ControlLines(socket: client)
+        guard let request = try? lines.next(ControlRequest.self) else {
+            close(client)
+            return
+        }
+        let connection = Connection(client)
+        let task = Task { await self.answer(request, connection) }
+        // The client says nothing more: what can be read now is the end of the connection.
+        var byte: UInt8 = 0
+        while recv(client, &byte, 1, 0) > 0 || errno == EINTR {}
+        if case .unmount = request {} else { task.cancel() }
+        connection.close()
+    }
+
+    private func answer(_ request: ControlRequest, _ connection: Connection) async {
+        do throws(ControlError) {
+            switch request {
+            case .status:
+                connection.send(.status(control.status()))
+                return
+            case .flush(let path):
+                try await control.flush(path: path) { connection.send(.progress($0)) }
+            case .dropCache:
+                try await control.dropCache()
+            case .unmount(let now):
+                try await control.unmount(now: now) { connection.send(.progress($0)) }
+            }
+            connection.send(.done)
+        } catch {
+            connection.send(ControlAnswer(error))
+        }
+    }
+
+    /// The descriptor of one client, which a task may still write to while the thread closes it.
+    private final class Connection: Sendable {
+        /// -1 once closed; the lock keeps a line whole and a closed number unused.
+        private let descriptor: Mutex<Int32>
+
+        init(_ descriptor: Int32) { self.descriptor = Mutex(descriptor) }
+
+        func send(_ answer: ControlAnswer) {
+            descriptor.withLock { if $0 >= 0 { _ = ControlSocket.send(answer, to: $0) } }
+        }
+
+        func close() {
+            descriptor.withLock {
+                if $0 >= 0 { Glibc.close($0) }
+                $0 = -1
+            }
+        }
+    }
+}

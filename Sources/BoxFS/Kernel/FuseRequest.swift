@@ -1,0 +1,80 @@
+import CFuse3
+import Glibc
+import Shared
+import Synchronization
+
+/// One request of the kernel, answered exactly once; dropped unanswered, it answers EIO.
+///
+/// libfuse's pointer is freed by its first answer, so it is taken out before.
+final class FuseRequest: @unchecked Sendable {      // libfuse requests may be answered from any thread
+    private let pointer: Mutex<UInt>
+    let caller: Caller
+
+    init(_ request: fuse_req_t) {
+        pointer = Mutex(UInt(bitPattern: request))
+        let context = fuse_req_ctx(request)!.pointee
+        caller = Caller(uid: context.uid, gid: context.gid, pid: context.pid, umask: UInt32(context.umask))
+    }
+
+    deinit { answer { fuse_reply_err($0, EIO) } }
+
+    /// - Returns: what libfuse says; -ENOENT when the kernel had given the request up.
+    @discardableResult
+    func answer(_ reply: (fuse_req_t) -> Int32) -> Int32 {
+        let taken = pointer.withLock { pointer in
+            defer { pointer = 0 }
+            return pointer
+        }
+        guard let request = fuse_req_t(bitPattern: taken) else { return 0 }
+        return reply(request)
+    }
+
+    func fail(_ error: FileSystemError) { answer { fuse_reply_err($0, error.errorNumber) } }
+    func done() { answer { fuse_reply_err($0, 0) } }
+
+    /// Asks to be told when the waiting program is interrupted. `id` names the wait in `Interruptions`.
+    func watchInterrupts(_ id: UInt) {
+        pointer.withLock { pointer in
+            guard let request = fuse_req_t(bitPattern: pointer) else { return }
+            fuse_req_interrupt_func(request, { _, id in Interruptions.shared.raise(UInt(bitPattern: id)) }, UnsafeMutableRawPointer(bitPattern: id))
+        }
+    }
+}
+
+/// Waits that a signal may end. The kernel's interruption carries a number, not a pointer: it may come when all is over.
+final class Interruptions: Sendable {
+    static let shared = Interruptions()
+    private let waits = Mutex<(next: UInt, tokens: [UInt: any FetchToken], early: Set<UInt>)>((1, [:], []))
+
+    func makeID() -> UInt {
+        waits.withLock { waits in
+            waits.next += 1
+            return waits.next
+        }
+    }
+
+    func register(_ id: UInt, _ token: any FetchToken) {
+        let isInterrupted = waits.withLock { waits in
+            if waits.early.remove(id) != nil { return true }
+            waits.tokens[id] = token
+            return false
+        }
+        if isInterrupted { token.cancel() }
+    }
+
+    func end(_ id: UInt) {
+        waits.withLock {
+            $0.tokens[id] = nil
+            $0.early.remove(id)
+        }
+    }
+
+    /// Called by libfuse while it holds the request: the answer is given elsewhere.
+    func raise(_ id: UInt) {
+        let token = waits.withLock { waits in
+            if waits.tokens[id] == nil { waits.early.insert(id) }
+            return waits.tokens[id]
+        }
+        if let token { KernelContext.workers.async { token.cancel() } }
+    }
+}

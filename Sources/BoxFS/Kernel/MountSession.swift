@@ -1,0 +1,120 @@
+import CFuse3
+import Dispatch
+import Foundation
+import Glibc
+import Shared
+import Synchronization
+
+struct MountOptions: Sendable {
+    var allowOther = false
+    var posixOwners = false
+    var threads: UInt32 = 8
+}
+
+struct MountError: Error, CustomStringConvertible, Sendable {
+    let description: String
+    var isBusy = false
+}
+
+/// One mount point's connection with the kernel.
+final class MountSession: KernelNotifications, @unchecked Sendable {     // libfuse's session is thread-safe once it is mounted
+    let mountPoint: String
+    private let context: KernelContext
+    private let session: OpaquePointer
+    /// Tells the kernel of changes, from outside of any request and with no lock held (libfuse doc/README.notifications).
+    private let notifications = DispatchQueue(label: "fuse notifications", qos: .userInitiated)
+
+    init(fileSystem: any FileSystemOperations, mountPoint: String, options: MountOptions) throws(MountError) {
+        self.mountPoint = mountPoint
+        context = KernelContext(fileSystem: fileSystem, options: options)
+        var mountOptions = "default_permissions,noatime,fsname=boxfs,subtype=boxfs"
+        if options.allowOther || options.posixOwners { mountOptions += ",allow_other" }
+        if options.posixOwners, geteuid() == 0 { mountOptions += ",suid,dev" }
+        var words: [UnsafeMutablePointer<CChar>?] = ["boxfs", "-o", mountOptions].map { strdup($0) }
+        defer { for word in words { free(word) } }
+        var operations = makeOperations()
+        let made = words.withUnsafeMutableBufferPointer { words in
+            var arguments = fuse_args(argc: Int32(words.count), argv: words.baseAddress, allocated: 0)
+            return fuse_session_new(&arguments, &operations, MemoryLayout<fuse_lowlevel_ops>.size, Unmanaged.passUnretained(context).toOpaque())
+        }
+        guard let made else { throw MountError(description: "libfuse refused the mount options (\(mountOptions)).") }
+        session = made
+    }
+
+    func mount() throws(MountError) {
+        if stat(mountPoint) == ENOTCONN { umount2(mountPoint, Int32(MNT_DETACH.rawValue)) }
+        guard fuse_session_mount(session, mountPoint) == 0 else {
+            fuse_session_destroy(session)
+            throw MountError(description: "\(mountPoint) cannot be mounted. Run `boxfs doctor` to see what is missing.")
+        }
+    }
+
+    private func stat(_ path: String) -> Int32 {
+        var status = Glibc.stat()
+        return Glibc.stat(path, &status) == 0 ? 0 : errno
+    }
+
+    /// Answers the kernel until the folder is unmounted.
+    func run() {
+        widenReadAhead()
+        _ = boxfs_session_loop(session, context.options.threads, context.options.threads)
+    }
+
+    func destroy() {
+        fuse_session_unmount(session)
+        fuse_session_destroy(session)
+    }
+
+    /// The kernel reads 128 KiB ahead by default; longer requests cost less. Only root may say so.
+    private func widenReadAhead() {
+        DispatchQueue.global().async { [mountPoint] in
+            guard let table = try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8) else { return }
+            for line in table.split(separator: "\n") {
+                let words = line.split(separator: " ")
+                guard words.count > 4, words[4] == mountPoint else { continue }
+                try? "1024".write(toFile: "/sys/class/bdi/\(words[2])/read_ahead_kb", atomically: false, encoding: .utf8)
+            }
+        }
+    }
+
+    /// Ends the mount; `run` returns.
+    func unmount() throws(MountError) {
+        if geteuid() == 0 {
+            guard umount2(mountPoint, 0) == 0 || errno == EINVAL else { throw failure(errno) }
+            return
+        }
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["fusermount3", "-u", mountPoint]
+        process.standardError = FileHandle.nullDevice
+        do { try process.run() } catch { throw MountError(description: "fusermount3 cannot be started: \(error).") }
+        process.waitUntilExit()
+        guard process.terminationStatus == 0 else { throw failure(EBUSY) }
+    }
+
+    private func failure(_ number: Int32) -> MountError {
+        number == EBUSY
+            ? MountError(description: "\(mountPoint) is in use: a program has a file open in it or works in it. Close it and try again.", isBusy: true)
+            : MountError(description: "\(mountPoint) cannot be unmounted: \(String(cString: strerror(number))).")
+    }
+
+    // MARK: Notifications
+
+    func invalidate(_ inode: InodeNumber, data: Bool) {
+        // A negative offset: attributes only.
+        notifications.async { [self] in _ = fuse_lowlevel_notify_inval_inode(session, fuse_ino_t(inode.rawValue), data ? 0 : -1, 0) }
+    }
+
+    func invalidate(entry name: String, in parent: InodeNumber) {
+        notifications.async { [self] in _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t(parent.rawValue), name, name.utf8.count) }
+    }
+
+    func delete(entry name: String, of child: InodeNumber, in parent: InodeNumber) {
+        notifications.async { [self] in
+            let length = name.utf8.count
+            if fuse_lowlevel_notify_delete(session, fuse_ino_t(parent.rawValue), fuse_ino_t(child.rawValue), name, length) != 0 {
+                _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t(parent.rawValue), name, length)
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+import CFuse3
+import Glibc
+import Shared
+
+/// Ten years: the mount is told of changes and invalidates, so the kernel never needs to ask again.
+private let cacheSeconds: Double = 315_360_000
+
+extension Attributes {
+    var stat: stat {
+        var stat = Glibc.stat()
+        stat.st_ino = inode.rawValue
+        stat.st_mode = mode
+        stat.st_nlink = nlink_t(links)
+        stat.st_uid = uid
+        stat.st_gid = gid
+        stat.st_rdev = device
+        stat.st_size = off_t(clamping: size)
+        stat.st_blocks = blkcnt_t(clamping: blocks)
+        stat.st_blksize = 1 << 20
+        stat.st_atim = accessed.timespec
+        stat.st_mtim = modified.timespec
+        stat.st_ctim = changed.timespec
+        return stat
+    }
+
+    var entry: fuse_entry_param {
+        var entry = fuse_entry_param()
+        entry.ino = inode.rawValue
+        entry.attr = stat
+        entry.attr_timeout = cacheSeconds
+        entry.entry_timeout = cacheSeconds
+        return entry
+    }
+}
+
+extension FuseRequest {
+    func reply(attributes: Attributes) {
+        var stat = attributes.stat
+        answer { fuse_reply_attr($0, &stat, cacheSeconds) }
+    }
+
+    /// Gives the lookup count back if the kernel does not take the answer.
+    func reply(entry attributes: Attributes, _ fileSystem: any FileSystemOperations) {
+        var entry = attributes.entry
+        if answer({ fuse_reply_entry($0, &entry) }) == -ENOENT { fileSystem.forget(attributes.inode, count: 1) }
+    }
+
+    /// "No such name", which the kernel may remember.
+    func replyNegativeEntry() {
+        var entry = fuse_entry_param()
+        entry.entry_timeout = cacheSeconds
+        answer { fuse_reply_entry($0, &entry) }
+    }
+
+    func reply(open file: OpenFile, info: fuse_file_info) -> Int32 {
+        var info = info
+        boxfs_set_open(&info, file.handle.rawValue, file.keepCache ? 1 : 0, 0)
+        return answer { fuse_reply_open($0, &info) }
+    }
+
+    func reply(create attributes: Attributes, _ file: OpenFile, info: fuse_file_info) -> Int32 {
+        var info = info
+        var entry = attributes.entry
+        boxfs_set_open(&info, file.handle.rawValue, file.keepCache ? 1 : 0, 0)
+        return answer { fuse_reply_create($0, &entry, &info) }
+    }
+
+    func reply(bytes: [UInt8]) {
+        bytes.withUnsafeBytes { bytes in
+            _ = answer { fuse_reply_buf($0, bytes.baseAddress?.assumingMemoryBound(to: CChar.self), bytes.count) }
+        }
+    }
+
+    /// Answers a read: one long stretch of a file is moved in the kernel, the rest is gathered.
+    func reply(pieces: [ReadPiece]) throws(FileSystemError) {
+        let spliceBytes = 128 << 10     // below, the pipe costs more than the copy (docs/PERFORMANCE.md)
+        if pieces.count == 1, case .file(let file, let offset, let count) = pieces[0], count >= spliceBytes {
+            answer { boxfs_reply_file($0, file.rawValue, off_t(offset), count) }
+            return
+        }
+        let total = pieces.reduce(0) { $0 + $1.count }
+        let buffer = UnsafeMutableRawPointer.allocate(byteCount: max(total, 1), alignment: 16)
+        defer { buffer.deallocate() }
+        var at = 0
+        for piece in pieces {
+            switch piece {
+            case .zeros(let count): memset(buffer + at, 0, count)
+            case .file(let file, let offset, let count):
+                var done = 0
+                while done < count {
+                    let part = pread(file.rawValue, buffer + at + done, count - done, off_t(offset) + done)
+                    if part < 0, errno == EINTR { continue }
+                    guard part > 0 else { throw .io }   // shorter than its chunk: never answered with zeros
+                    done += part
+                }
+            }
+            at += piece.count
+        }
+        answer { fuse_reply_buf($0, buffer.assumingMemoryBound(to: CChar.self), total) }
+    }
+}

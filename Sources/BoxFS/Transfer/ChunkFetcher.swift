@@ -1,0 +1,175 @@
+import ChunkCache
+import Dispatch
+import Foundation
+import Shared
+import Synchronization
+
+/// Brings chunks into the cache: once for all who wait, checked, small ones many at a time.
+///
+/// While the server is away, a chunk that somebody waits for is asked for again and again; whoever waits has a deadline.
+final class ChunkFetcher: Sendable {
+    private let remote: Remote
+    private let cache: ChunkCache
+    private let namespace: NamespaceID
+    /// Hashing and writing what came, off the transfer threads.
+    private let storing = DispatchQueue(label: "store chunks", qos: .userInitiated, attributes: .concurrent)
+
+    /// Chunks up to this size are asked for together, bytes.
+    private static let smallBytes: UInt32 = 128 << 10
+    /// Read-ahead under way at most.
+    private static let maximumPrefetches = 32
+
+    private let table = Mutex(Table())
+    private struct Table: Sendable {
+        var wanted: [ChunkHash: Wanted] = [:]
+        var small: [ChunkReference] = []
+        var smallUnderWay = 0
+        var prefetches = 0
+        var nextWaiter = 0
+    }
+    private struct Wanted: Sendable {
+        var waiters: [Int: @Sendable (RemoteError?) -> Void] = [:]
+        var isPrefetch = false
+        var failures = 0
+    }
+
+    init(remote: Remote, cache: ChunkCache, namespace: NamespaceID) {
+        self.remote = remote
+        self.cache = cache
+        self.namespace = namespace
+    }
+
+    /// - Parameter done: called once, when the chunk is in the cache (nil) or cannot be had.
+    /// - Returns: gives the waiting up; `done` is then not called any more.
+    func fetch(_ reference: ChunkReference, done: @escaping @Sendable (RemoteError?) -> Void) -> @Sendable () -> Void {
+        let hash = reference.hash
+        if cache.contains(hash) {
+            done(nil)
+            return {}
+        }
+        let (waiter, mustStart) = table.withLock { table in
+            table.nextWaiter += 1
+            let waiter = table.nextWaiter
+            // A chunk that read-ahead asked for is on its way, or first in a short queue: it is not asked for twice.
+            let mustStart = table.wanted[hash] == nil
+            table.wanted[hash, default: Wanted()].waiters[waiter] = done
+            return (waiter, mustStart)
+        }
+        if mustStart { start(reference) }
+        return { [self] in table.withLock { _ = $0.wanted[hash]?.waiters.removeValue(forKey: waiter) } }
+    }
+
+    /// Asks for chunks that nobody waits for yet; more than a few dozen at once are passed over.
+    func prefetch(_ references: [ChunkReference]) {
+        for reference in references where !cache.contains(reference.hash) {
+            let mustStart = table.withLock { table in
+                guard table.wanted[reference.hash] == nil, table.prefetches < Self.maximumPrefetches else { return false }
+                table.prefetches += 1
+                table.wanted[reference.hash] = Wanted(isPrefetch: true)
+                return true
+            }
+            if mustStart { start(reference) }
+        }
+    }
+
+    private func start(_ reference: ChunkReference) {
+        if reference.length <= Self.smallBytes {
+            table.withLock { $0.small.append(reference) }
+            startSmall()
+            return
+        }
+        let lane: TransferLane = table.withLock { $0.wanted[reference.hash]?.isPrefetch == true } ? .prefetch : .reader
+        remote.engine.start(Remote.chunkRequest(namespace, reference), lane: lane) { [self] result in
+            storing.async { [self] in
+                do throws(RemoteError) {
+                    try store(reference, try Remote.body(try result.get()))
+                    finish(reference, nil)
+                } catch { failed(reference, error) }
+            }
+        }
+    }
+
+    /// Two exchanges at a time carry all small chunks that were asked for in the meantime.
+    private func startSmall() {
+        let batch = table.withLock { table -> [ChunkReference] in
+            guard table.smallUnderWay < 2, !table.small.isEmpty else { return [] }
+            table.smallUnderWay += 1
+            let batch = Array(table.small.prefix(256))
+            table.small.removeFirst(batch.count)
+            return batch
+        }
+        guard !batch.isEmpty, let request = try? Remote.chunksRequest(namespace, batch) else { return }
+        remote.engine.start(request, lane: .reader) { [self] result in
+            storing.async { [self] in
+                take(batch, result)
+                table.withLock { $0.smallUnderWay -= 1 }
+                startSmall()
+            }
+        }
+    }
+
+    private func take(_ batch: [ChunkReference], _ result: Result<HTTPResponse, RemoteError>) {
+        var left = Dictionary(batch.map { ($0.hash, $0) }, uniquingKeysWith: { first, _ in first })
+        do throws(RemoteError) {
+            let body = try Remote.body(try result.get())
+            var failure: RemoteError?
+            body.withUnsafeBytes { bytes in
+                guard let frames = try? ChunkFrame.parse(bytes) else {
+                    failure = .invalidAnswer("a batch of chunks that ends too early")
+                    return
+                }
+                for (reference, range) in frames {
+                    guard let wanted = left.removeValue(forKey: reference.hash) else { continue }
+                    do throws(RemoteError) {
+                        try store(wanted, UnsafeRawBufferPointer(rebasing: bytes[range]))
+                        finish(wanted, nil)
+                    } catch { failed(wanted, error) }
+                }
+            }
+            if let failure { throw failure }
+            // The server answers a prefix; the rest is asked for again, unless it could give nothing.
+            let isStuck = left.count == batch.count
+            for reference in left.values {
+                if isStuck { failed(reference, .invalidAnswer("a chunk that the server does not give")) } else { start(reference) }
+            }
+        } catch {
+            for reference in left.values { failed(reference, error) }
+        }
+    }
+
+    private func store(_ reference: ChunkReference, _ bytes: [UInt8]) throws(RemoteError) {
+        try bytes.withBytes { bytes throws(RemoteError) in try store(reference, bytes) }
+    }
+
+    private func store(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(RemoteError) {
+        guard bytes.count == Int(reference.length), SHA256.hash(bytes) == reference.hash else {
+            throw .invalidAnswer("a chunk with wrong bytes")
+        }
+        do { try cache.insert(reference, bytes) } catch { throw .invalidAnswer("the chunk cache cannot take it: \(error)") }
+    }
+
+    private func finish(_ reference: ChunkReference, _ error: RemoteError?) {
+        let waiters = table.withLock { table -> [@Sendable (RemoteError?) -> Void] in
+            guard let wanted = table.wanted.removeValue(forKey: reference.hash) else { return [] }
+            if wanted.isPrefetch { table.prefetches -= 1 }
+            return Array(wanted.waiters.values)
+        }
+        for waiter in waiters { waiter(error) }
+    }
+
+    /// Tries again while somebody waits: without end while the server is away, three times if it answers nonsense.
+    private func failed(_ reference: ChunkReference, _ error: RemoteError) {
+        let pause: Double? = table.withLock { table in
+            guard var wanted = table.wanted[reference.hash], !wanted.waiters.isEmpty else { return nil }
+            wanted.failures += 1
+            table.wanted[reference.hash] = wanted
+            switch error {
+            case .offline: return min(2, 0.05 * Double(1 << min(wanted.failures, 6)))
+            case .invalidAnswer: return wanted.failures < 3 ? 0.05 : nil
+            case .problem, .cancelled: return nil
+            }
+        }
+        guard let pause else { return finish(reference, error) }
+        storing.asyncAfter(deadline: .now() + pause) { [self] in start(reference) }
+    }
+}

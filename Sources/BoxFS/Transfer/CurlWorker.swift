@@ -1,0 +1,149 @@
+import CCurl
+import Glibc
+import Shared
+import Synchronization
+
+/// One connection: a libcurl easy handle that one thread uses for one exchange after another.
+final class CurlWorker {
+    private let handle: OpaquePointerBox
+    private struct OpaquePointerBox { let pointer: UnsafeMutableRawPointer }
+
+    /// What the callbacks work on; lives for one exchange.
+    final class Exchange {
+        var answer: [UInt8] = []
+        var maximumAnswerBytes = 0
+        var isTooLong = false
+        var retryAfterSeconds: Double?
+        var body: [UInt8] = []
+        var file: OpenDescriptor?
+        var bodyCount = 0
+        var sent = 0
+        let token: TransferToken
+        init(_ token: TransferToken) { self.token = token }
+    }
+
+    init() {
+        curl_global_init(Int(CURL_GLOBAL_DEFAULT))
+        guard let pointer = curl_easy_init() else { preconditionFailure("libcurl has no memory for a handle") }
+        handle = OpaquePointerBox(pointer: pointer)
+    }
+
+    deinit { curl_easy_cleanup(handle.pointer) }
+
+    /// Does one exchange; blocks its thread until the answer, the time-out or the token's cancellation.
+    func perform(_ request: HTTPRequest, _ settings: ConnectionSettings, _ token: TransferToken) throws(RemoteError) -> HTTPResponse {
+        let curl = handle.pointer
+        curl_easy_reset(curl)       // keeps the connection
+        let exchange = Exchange(token)
+        exchange.maximumAnswerBytes = request.maximumAnswerBytes
+        let user = Unmanaged.passUnretained(exchange).toOpaque()
+        var headers: UnsafeMutablePointer<curl_slist>?
+        defer { curl_slist_free_all(headers) }
+        func header(_ line: String) { headers = curl_slist_append(headers, line) }
+        header("Expect:")
+        if let authorization = settings.token { header("Authorization: Bearer \(authorization)") }
+        boxfs_curl_set_string(curl, CURLOPT_URL, settings.server + request.path)
+        boxfs_curl_set_string(curl, CURLOPT_CUSTOMREQUEST, request.method)
+        boxfs_curl_set_long(curl, CURLOPT_NOSIGNAL, 1)
+        boxfs_curl_set_long(curl, CURLOPT_TCP_NODELAY, 1)
+        boxfs_curl_set_long(curl, CURLOPT_TCP_KEEPALIVE, 1)
+        boxfs_curl_set_long(curl, CURLOPT_CONNECTTIMEOUT_MS, 5_000)
+        boxfs_curl_set_long(curl, CURLOPT_TIMEOUT_MS, Int(request.timeoutSeconds * 1000))
+        boxfs_curl_set_long(curl, CURLOPT_BUFFERSIZE, 512 << 10)
+        boxfs_curl_set_long(curl, CURLOPT_UPLOAD_BUFFERSIZE, 1 << 20)
+        boxfs_curl_set_string(curl, CURLOPT_USERAGENT, "boxfs")
+        boxfs_curl_set_string(curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1")
+        if let file = settings.certificateAuthorityFile { boxfs_curl_set_string(curl, CURLOPT_CAINFO, file) }
+        boxfs_curl_set_offset(curl, CURLOPT_MAX_RECV_SPEED_LARGE, curl_off_t(settings.downloadLimit))
+        boxfs_curl_set_offset(curl, CURLOPT_MAX_SEND_SPEED_LARGE, curl_off_t(settings.uploadLimit))
+        boxfs_curl_set_transfer(curl, CURLOPT_WRITEFUNCTION, receiveBody)
+        boxfs_curl_set_pointer(curl, CURLOPT_WRITEDATA, user)
+        boxfs_curl_set_transfer(curl, CURLOPT_HEADERFUNCTION, receiveHeader)
+        boxfs_curl_set_pointer(curl, CURLOPT_HEADERDATA, user)
+        boxfs_curl_set_long(curl, CURLOPT_NOPROGRESS, 0)
+        boxfs_curl_set_progress(curl, checkCancelled)
+        boxfs_curl_set_pointer(curl, CURLOPT_XFERINFODATA, user)
+        switch request.body {
+        case .none: break
+        case .bytes(let bytes):
+            exchange.body = bytes
+            exchange.bodyCount = bytes.count
+        case .file(let file, let count):
+            exchange.file = file
+            exchange.bodyCount = count
+        }
+        if case .none = request.body {} else {
+            header("Content-Type: \(request.contentType)")
+            boxfs_curl_set_long(curl, CURLOPT_UPLOAD, 1)
+            boxfs_curl_set_offset(curl, CURLOPT_INFILESIZE_LARGE, curl_off_t(exchange.bodyCount))
+            boxfs_curl_set_transfer(curl, CURLOPT_READFUNCTION, sendBody)
+            boxfs_curl_set_pointer(curl, CURLOPT_READDATA, user)
+        }
+        if request.method == "POST", case .none = request.body { header("Content-Length: 0") }
+        boxfs_curl_set_pointer(curl, CURLOPT_HTTPHEADER, headers)
+        let code = withExtendedLifetime(exchange) { curl_easy_perform(curl) }
+        settings.counters.sent.add(UInt64(exchange.sent), ordering: .relaxed)
+        settings.counters.received.add(UInt64(exchange.answer.count), ordering: .relaxed)
+        guard code == CURLE_OK else {
+            if token.isCancelled { throw .cancelled }
+            if exchange.isTooLong { throw .invalidAnswer("the answer is longer than \(request.maximumAnswerBytes) bytes") }
+            throw .offline("\(settings.server) cannot be reached: \(String(cString: curl_easy_strerror(code)))")
+        }
+        var status = 0
+        boxfs_curl_get_long(curl, CURLINFO_RESPONSE_CODE, &status)
+        return HTTPResponse(status: status, body: exchange.answer, retryAfterSeconds: exchange.retryAfterSeconds)
+    }
+}
+
+/// Asks a running exchange to end.
+final class TransferToken: Sendable {
+    private let cancelled = Atomic<Bool>(false)
+    var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
+    func cancel() { cancelled.store(true, ordering: .relaxed) }
+}
+
+private func exchange(_ user: UnsafeMutableRawPointer?) -> CurlWorker.Exchange {
+    Unmanaged<CurlWorker.Exchange>.fromOpaque(user!).takeUnretainedValue()
+}
+
+private func receiveBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ user: UnsafeMutableRawPointer?) -> Int {
+    let exchange = exchange(user), length = size * count
+    guard exchange.answer.count + length <= exchange.maximumAnswerBytes else {
+        exchange.isTooLong = true
+        return 0
+    }
+    exchange.answer.append(contentsOf: UnsafeRawBufferPointer(start: bytes, count: length))
+    return length
+}
+
+private func receiveHeader(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ user: UnsafeMutableRawPointer?) -> Int {
+    let exchange = exchange(user), length = size * count
+    let line = String(decoding: UnsafeRawBufferPointer(start: bytes, count: length), as: UTF8.self).lowercased()
+    if line.hasPrefix("content-length:"), let announced = Int(line.dropFirst(15).filter(\.isNumber)) {
+        exchange.answer.reserveCapacity(min(announced, exchange.maximumAnswerBytes))
+    } else if line.hasPrefix("retry-after:") {
+        exchange.retryAfterSeconds = Double(line.dropFirst(12).filter(\.isNumber))
+    }
+    return length
+}
+
+private func sendBody(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ user: UnsafeMutableRawPointer?) -> Int {
+    let exchange = exchange(user)
+    let part = min(size * count, exchange.bodyCount - exchange.sent)
+    guard part > 0 else { return 0 }
+    if let file = exchange.file {
+        let done = pread(file.rawValue, buffer, part, off_t(exchange.sent))
+        guard done > 0 else { return Int(CURL_READFUNC_ABORT) }
+        exchange.sent += done
+        return done
+    }
+    exchange.body.withUnsafeBytes { bytes in
+        UnsafeMutableRawPointer(buffer!).copyMemory(from: bytes.baseAddress! + exchange.sent, byteCount: part)
+    }
+    exchange.sent += part
+    return part
+}
+
+private func checkCancelled(_ user: UnsafeMutableRawPointer?, _: curl_off_t, _: curl_off_t, _: curl_off_t, _: curl_off_t) -> Int32 {
+    exchange(user).token.isCancelled ? 1 : 0
+}

@@ -1,0 +1,123 @@
+import CCurl
+import Dispatch
+import Foundation
+import Glibc
+import Synchronization
+
+struct ConnectionSettings: Sendable {
+    /// `http://host:port`, without a slash at the end.
+    var server: String
+    var token: String?
+    var certificateAuthorityFile: String?
+    /// Bytes a second for each connection, 0 for no limit.
+    var uploadLimit: Int64 = 0
+    var downloadLimit: Int64 = 0
+    let counters = TransferCounters()
+}
+
+final class TransferCounters: Sendable {
+    let sent = Atomic<UInt64>(0), received = Atomic<UInt64>(0)
+}
+
+/// Runs exchanges on the threads of their lane, in order within a lane. A lane's queue is bounded by its callers: the uploader and
+/// read-ahead limit themselves, and a reader's request ends with its program's system call.
+///
+/// One easy handle a thread rather than one multi handle for all: a blocking exchange is the simplest code that keeps lanes apart,
+/// and a mount needs no more than these few connections.
+final class HTTPEngine: Sendable {
+    let settings: ConnectionSettings
+    private let lanes: [Lane]
+
+    init(settings: ConnectionSettings) {
+        self.settings = settings
+        lanes = TransferLane.allCases.map { Lane($0, settings) }
+    }
+
+    deinit { for lane in lanes { lane.close() } }
+
+    /// - Parameter done: called once, on the lane's thread.
+    func start(
+        _ request: HTTPRequest, lane: TransferLane, token: TransferToken = TransferToken(),
+        done: @escaping @Sendable (Result<HTTPResponse, RemoteError>) -> Void
+    ) {
+        lanes[lane.rawValue].add(Lane.Job(request: request, token: token, done: done))
+    }
+
+    func send(_ request: HTTPRequest, lane: TransferLane) async throws(RemoteError) -> HTTPResponse {
+        let token = TransferToken()
+        let result: Result<HTTPResponse, RemoteError> = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                start(request, lane: lane, token: token) { continuation.resume(returning: $0) }
+            }
+        } onCancel: {
+            token.cancel()
+        }
+        return try result.get()
+    }
+}
+
+/// A queue and its threads, which start with the first job.
+private final class Lane: @unchecked Sendable {     // `queue` and `isClosed` are guarded by `condition`
+    struct Job: Sendable {
+        let request: HTTPRequest
+        let token: TransferToken
+        let done: @Sendable (Result<HTTPResponse, RemoteError>) -> Void
+    }
+
+    private let lane: TransferLane
+    private let settings: ConnectionSettings
+    private let condition = NSCondition()
+    private var queue: [Job] = []
+    private var isClosed = false
+    private var threads = 0
+    private var idle = 0
+
+    init(_ lane: TransferLane, _ settings: ConnectionSettings) {
+        self.lane = lane
+        self.settings = settings
+    }
+
+    func add(_ job: Job) {
+        condition.lock()
+        queue.append(job)
+        let needsThread = idle < queue.count && threads < lane.parallel
+        if needsThread { threads += 1 }
+        condition.signal()
+        condition.unlock()
+        if needsThread {
+            let thread = Thread { [self] in run() }
+            thread.stackSize = 512 << 10
+            thread.name = "transfer"
+            thread.start()
+        }
+    }
+
+    func close() {
+        condition.lock()
+        isClosed = true
+        condition.broadcast()
+        condition.unlock()
+    }
+
+    private func run() {
+        let worker = CurlWorker()
+        while let job = next() {
+            if job.token.isCancelled {
+                job.done(.failure(.cancelled))
+                continue
+            }
+            do throws(RemoteError) {
+                job.done(.success(try worker.perform(job.request, settings, job.token)))
+            } catch { job.done(.failure(error)) }
+        }
+    }
+
+    private func next() -> Job? {
+        condition.lock()
+        defer { condition.unlock() }
+        idle += 1
+        while queue.isEmpty, !isClosed { condition.wait() }
+        idle -= 1
+        return queue.isEmpty ? nil : queue.removeFirst()
+    }
+}

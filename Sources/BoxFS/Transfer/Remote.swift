@@ -1,0 +1,138 @@
+import ChunkCache
+import Foundation
+import Shared
+
+/// API v1, call by call (docs/openapi.yaml). Chunks and pages are checked against their hashes before anybody sees them.
+final class Remote: Sendable {
+    let engine: HTTPEngine
+
+    init(_ settings: ConnectionSettings) { engine = HTTPEngine(settings: settings) }
+
+    // MARK: Server and account
+
+    func serverInformation() async throws(RemoteError) -> ServerInformation { try await get("/v1/server", seconds: 10) }
+    func login(_ request: LoginRequest) async throws(RemoteError) -> LoginAnswer { try await post("/v1/login", request) }
+    func logout() async throws(RemoteError) { _ = try await call(HTTPRequest(method: "POST", path: "/v1/logout"), .metadata) }
+    func account() async throws(RemoteError) -> AccountInformation { try await get("/v1/account", seconds: 15) }
+
+    // MARK: Tree
+
+    func namespace(_ id: NamespaceID) async throws(RemoteError) -> NamespaceInformation { try await get("/v1/namespaces/\(id)") }
+
+    func node(_ namespace: NamespaceID, _ node: NodeID) async throws(RemoteError) -> Node {
+        try await get("/v1/namespaces/\(namespace)/nodes/\(node)")
+    }
+
+    func children(_ namespace: NamespaceID, _ node: NodeID, after: String?) async throws(RemoteError) -> TreePage {
+        let after = after.map { "&after=" + Self.escaped($0) } ?? ""
+        return try await get("/v1/namespaces/\(namespace)/nodes/\(node)/children?limit=1000\(after)")
+    }
+
+    /// - Parameter wait: seconds that the server may hold the answer back while nothing changes.
+    func changes(_ namespace: NamespaceID, after: Int64, wait: Int, limit: Int) async throws(RemoteError) -> ChangePage {
+        let request = HTTPRequest(
+            path: "/v1/namespaces/\(namespace)/changes?after=\(after)&wait=\(wait)&limit=\(limit)", timeoutSeconds: Double(wait) + 15)
+        return try await decoded(call(request, .longPoll))
+    }
+
+    func commit(_ namespace: NamespaceID, _ request: CommitRequest) async throws(RemoteError) -> CommitAnswer {
+        try await post("/v1/namespaces/\(namespace)/commits", request, lane: .upload)
+    }
+
+    // MARK: Uploads
+
+    func startUpload(_ namespace: NamespaceID, _ request: UploadRequest) async throws(RemoteError) -> UploadAnswer {
+        try await post("/v1/namespaces/\(namespace)/uploads", request, lane: .upload)
+    }
+
+    func extendUpload(_ upload: UploadID, _ request: UploadRequest) async throws(RemoteError) -> UploadAnswer {
+        try await post("/v1/uploads/\(upload)/hashes", request, lane: .upload)
+    }
+
+    func putChunk(_ upload: UploadID, _ reference: ChunkReference, _ chunk: OpenChunk) async throws(RemoteError) {
+        let file = OpenDescriptor(chunk.fileDescriptor, keptOpenBy: chunk)
+        _ = try await call(HTTPRequest(
+            method: "PUT", path: "/v1/uploads/\(upload)/chunks/\(reference.hash)", body: .file(file, count: Int(reference.length)),
+            contentType: "application/octet-stream", timeoutSeconds: 300), .upload)
+    }
+
+    /// Many small chunks in one body of at most `ChunkFrame.maximumBodyByteCount`.
+    func putChunks(_ upload: UploadID, _ chunks: [(ChunkReference, OpenChunk)]) async throws(RemoteError) {
+        var body: [UInt8] = []
+        body.reserveCapacity(chunks.reduce(0) { $0 + Int($1.0.length) + ChunkFrame.headerByteCount })
+        for (reference, chunk) in chunks {
+            body += ChunkFrame.header(reference)
+            let part = [UInt8](unsafeUninitializedCapacity: Int(reference.length)) { buffer, count in
+                count = max(0, pread(chunk.fileDescriptor, buffer.baseAddress, Int(reference.length), 0))
+            }
+            guard part.count == Int(reference.length) else { throw .invalidAnswer("a chunk file is shorter than its chunk") }
+            body += part
+        }
+        _ = try await call(HTTPRequest(
+            method: "POST", path: "/v1/uploads/\(upload)/chunks", body: .bytes(body), contentType: "application/octet-stream",
+            timeoutSeconds: 300), .upload)
+    }
+
+    func putPage(_ upload: UploadID, _ hash: ChunkHash, _ packed: [UInt8]) async throws(RemoteError) {
+        _ = try await call(HTTPRequest(
+            method: "PUT", path: "/v1/uploads/\(upload)/pages/\(hash)", body: .bytes(packed), contentType: "application/octet-stream"), .upload)
+    }
+
+    // MARK: Downloads
+
+    func page(_ namespace: NamespaceID, _ hash: ChunkHash) async throws(RemoteError) -> [UInt8] {
+        let body = try await call(HTTPRequest(path: "/v1/namespaces/\(namespace)/pages/\(hash)"), .reader)
+        guard SHA256.hash(body) == hash else { throw .invalidAnswer("a manifest page with wrong bytes") }
+        return body
+    }
+
+    static func chunkRequest(_ namespace: NamespaceID, _ reference: ChunkReference) -> HTTPRequest {
+        HTTPRequest(
+            path: "/v1/namespaces/\(namespace)/chunks/\(reference.hash)", timeoutSeconds: 120,
+            maximumAnswerBytes: max(Int(reference.length), 64 << 10))
+    }
+
+    static func chunksRequest(_ namespace: NamespaceID, _ references: [ChunkReference]) throws -> HTTPRequest {
+        HTTPRequest(
+            method: "POST", path: "/v1/namespaces/\(namespace)/chunks",
+            body: .bytes(Array(try JSONEncoder().encode(ChunksRequest(hashes: references.map(\.hash))))),
+            timeoutSeconds: 120, maximumAnswerBytes: ChunkFrame.maximumBodyByteCount + Manifest.maximumChunkByteCount + 64)
+    }
+
+    // MARK: Exchanges
+
+    private func get<T: Decodable>(_ path: String, seconds: Double = 30) async throws(RemoteError) -> T {
+        try await decoded(call(HTTPRequest(path: path, timeoutSeconds: seconds), .metadata))
+    }
+
+    private func post<T: Decodable>(_ path: String, _ body: some Encodable, lane: TransferLane = .metadata) async throws(RemoteError) -> T {
+        let bytes: [UInt8]
+        do { bytes = Array(try JSONEncoder().encode(body)) } catch { throw .invalidAnswer("\(error)") }
+        return try await decoded(call(HTTPRequest(method: "POST", path: path, body: .bytes(bytes), timeoutSeconds: 120), lane))
+    }
+
+    private func call(_ request: HTTPRequest, _ lane: TransferLane) async throws(RemoteError) -> [UInt8] {
+        try Self.body(try await engine.send(request, lane: lane))
+    }
+
+    /// The body of a success; otherwise what went wrong.
+    static func body(_ response: HTTPResponse) throws(RemoteError) -> [UInt8] {
+        switch response.status {
+        case 200..<300: return response.body
+        case 429, 500, 502, 503, 504: throw .offline("the server cannot answer now (HTTP \(response.status))")
+        default:
+            guard let problem = try? JSONDecoder().decode(Problem.self, from: Data(response.body)) else {
+                throw .invalidAnswer("HTTP \(response.status) without a problem document")
+            }
+            throw .problem(problem)
+        }
+    }
+
+    private func decoded<T: Decodable>(_ body: [UInt8]) throws(RemoteError) -> T {
+        do { return try JSONDecoder().decode(T.self, from: Data(body)) } catch { throw .invalidAnswer("\(error)") }
+    }
+
+    private static func escaped(_ text: String) -> String {
+        text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? text
+    }
+}
