@@ -26,7 +26,9 @@ struct CommandFailure: Error, Sendable, CustomStringConvertible {
     var status: ExitStatus
     var description: String
 
-    init(_ status: ExitStatus = .failure, _ description: String) {
+    init(_ description: String) { self.init(.failure, description) }
+
+    init(_ status: ExitStatus, _ description: String) {
         self.status = status
         self.description = description
     }

@@ -21,10 +21,10 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
     operations.`init` = { user, connection in
         let context = Unmanaged<KernelContext>.fromOpaque(user!).takeUnretainedValue()
         let connection = connection!
-        var wanted = UInt32(BOXFS_CAP_ASYNC_READ.rawValue | BOXFS_CAP_ATOMIC_O_TRUNC.rawValue | BOXFS_CAP_EXPLICIT_INVAL_DATA.rawValue)
-        wanted |= UInt32(BOXFS_CAP_READDIRPLUS.rawValue | BOXFS_CAP_PARALLEL_DIROPS.rawValue | BOXFS_CAP_HANDLE_KILLPRIV.rawValue)
-        wanted |= UInt32(BOXFS_CAP_CACHE_SYMLINKS.rawValue | BOXFS_CAP_SPLICE_WRITE.rawValue | BOXFS_CAP_SPLICE_MOVE.rawValue)
-        let refused = UInt32(BOXFS_CAP_AUTO_INVAL_DATA.rawValue | BOXFS_CAP_READDIRPLUS_AUTO.rawValue | BOXFS_CAP_SPLICE_READ.rawValue)
+        var wanted = UInt32(BOXFS_CAP_ASYNC_READ | BOXFS_CAP_ATOMIC_O_TRUNC | BOXFS_CAP_EXPLICIT_INVAL_DATA)
+        wanted |= UInt32(BOXFS_CAP_READDIRPLUS | BOXFS_CAP_PARALLEL_DIROPS | BOXFS_CAP_HANDLE_KILLPRIV)
+        wanted |= UInt32(BOXFS_CAP_CACHE_SYMLINKS | BOXFS_CAP_SPLICE_WRITE | BOXFS_CAP_SPLICE_MOVE)
+        let refused = UInt32(BOXFS_CAP_AUTO_INVAL_DATA | BOXFS_CAP_READDIRPLUS_AUTO | BOXFS_CAP_SPLICE_READ)
         connection.pointee.want = (connection.pointee.want & ~refused) | (wanted & connection.pointee.capable)
         connection.pointee.max_write = 1 << 20
         connection.pointee.max_background = 64
@@ -37,12 +37,12 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
             var answer = statvfs()
             answer.f_bsize = UInt(statistics.blockSize)
             answer.f_frsize = UInt(statistics.blockSize)
-            answer.f_blocks = statistics.blocks
-            answer.f_bfree = statistics.freeBlocks
-            answer.f_bavail = statistics.freeBlocks
-            answer.f_files = statistics.files
-            answer.f_ffree = statistics.freeFiles
-            answer.f_favail = statistics.freeFiles
+            answer.f_blocks = UInt(statistics.blocks)
+            answer.f_bfree = UInt(statistics.freeBlocks)
+            answer.f_bavail = UInt(statistics.freeBlocks)
+            answer.f_files = UInt(statistics.files)
+            answer.f_ffree = UInt(statistics.freeFiles)
+            answer.f_favail = UInt(statistics.freeFiles)
             answer.f_namemax = UInt(statistics.maximumNameLength)
             request.answer { fuse_reply_statfs($0, &answer) }
         }
@@ -76,7 +76,7 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
         withName(request, name) { name in
             let parent = inode(parent)
             perform(request) { (system, request) throws(FileSystemError) in
-                request.reply(entry: try system.mknod(parent, name, mode: mode, device: device, caller: request.caller), system)
+                request.reply(entry: try system.mknod(parent, name, mode: mode, device: UInt64(device), caller: request.caller), system)
             }
         }
     }

@@ -26,11 +26,12 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
 
     init(fileSystem: any FileSystemOperations, mountPoint: String, options: MountOptions) throws(MountError) {
         self.mountPoint = mountPoint
-        context = KernelContext(fileSystem: fileSystem, options: options)
+        let context = KernelContext(fileSystem: fileSystem, options: options)
+        self.context = context
         var mountOptions = "default_permissions,noatime,fsname=boxfs,subtype=boxfs"
         if options.allowOther || options.posixOwners { mountOptions += ",allow_other" }
         if options.posixOwners, geteuid() == 0 { mountOptions += ",suid,dev" }
-        var words: [UnsafeMutablePointer<CChar>?] = ["boxfs", "-o", mountOptions].map { strdup($0) }
+        var words: [UnsafeMutablePointer<CChar>?] = ["boxfs", "-o", mountOptions].map { (word: String) in strdup(word) }
         defer { for word in words { free(word) } }
         var operations = makeOperations()
         let made = words.withUnsafeMutableBufferPointer { words in
@@ -42,16 +43,11 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     }
 
     func mount() throws(MountError) {
-        if stat(mountPoint) == ENOTCONN { umount2(mountPoint, Int32(MNT_DETACH.rawValue)) }
+        if access(mountPoint, F_OK) != 0, errno == ENOTCONN { umount2(mountPoint, Int32(MNT_DETACH)) }
         guard fuse_session_mount(session, mountPoint) == 0 else {
             fuse_session_destroy(session)
             throw MountError(description: "\(mountPoint) cannot be mounted. Run `boxfs doctor` to see what is missing.")
         }
-    }
-
-    private func stat(_ path: String) -> Int32 {
-        var status = Glibc.stat()
-        return Glibc.stat(path, &status) == 0 ? 0 : errno
     }
 
     /// Answers the kernel until the folder is unmounted.

@@ -8,12 +8,12 @@ private let cacheSeconds: Double = 315_360_000
 extension Attributes {
     var stat: stat {
         var stat = Glibc.stat()
-        stat.st_ino = inode.rawValue
+        stat.st_ino = UInt(inode.rawValue)
         stat.st_mode = mode
         stat.st_nlink = nlink_t(links)
         stat.st_uid = uid
         stat.st_gid = gid
-        stat.st_rdev = device
+        stat.st_rdev = UInt(device)
         stat.st_size = off_t(clamping: size)
         stat.st_blocks = blkcnt_t(clamping: blocks)
         stat.st_blksize = 1 << 20
@@ -25,7 +25,7 @@ extension Attributes {
 
     var entry: fuse_entry_param {
         var entry = fuse_entry_param()
-        entry.ino = inode.rawValue
+        entry.ino = fuse_ino_t(inode.rawValue)
         entry.attr = stat
         entry.attr_timeout = cacheSeconds
         entry.entry_timeout = cacheSeconds

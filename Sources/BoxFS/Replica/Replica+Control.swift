@@ -2,7 +2,7 @@ import Foundation
 import GRDB
 import Shared
 
-// What the control socket asks of a running mount.
+// What can be asked of a running replica, whoever asks.
 extension Replica {
     /// Changes that wait, and the bytes that go with them.
     func pending() -> (changes: Int, bytes: UInt64) {
@@ -20,25 +20,29 @@ extension Replica {
         }
     }
 
-    /// Returns when all that was written before the call is on the server.
-    /// - Parameter progress: (changes left, changes at the start, bytes left), some times a second.
-    func flush(progress: @escaping @Sendable (_ left: Int, _ total: Int, _ bytesLeft: UInt64) -> Void) async throws {
+    /// Returns when all that was written before the call is on the server, or when its task is cancelled.
+    /// - Parameter progress: called some times a second while there is something to wait for.
+    func flush(progress: @escaping @Sendable () -> Void) async throws(FileSystemError) {
         try settle()
         let last = tree.lock.withLock { tree.lastLog }
         guard synchronizer.state.withLock({ $0.acknowledged }) < last else { return }
         synchronizer.state.withLock { $0.flushRequests += 1 }
         defer { synchronizer.state.withLock { $0.flushRequests -= 1 } }
-        let total = pending().changes
         let reporter = Task {
             while !Task.isCancelled {
                 try? await Task.sleep(for: .milliseconds(200))
-                let (left, bytes) = self.pending()
-                if !Task.isCancelled { progress(left, max(total, left), bytes) }
+                if !Task.isCancelled { progress() }
             }
         }
         defer { reporter.cancel() }
-        await withCheckedContinuation { continuation in
-            synchronizer.waitForUpload(upTo: last) { continuation.resume() }
+        let finished = OneTime()
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                finished.onFire { continuation.resume() }
+                synchronizer.waitForUpload(upTo: last) { finished.fire() }
+            }
+        } onCancel: {
+            finished.fire()
         }
     }
 
@@ -49,5 +53,37 @@ extension Replica {
             tree.inodes.values.filter { $0.isRegular && $0.lookups > 0 }.map { KernelEvent.inode($0.number, data: true) }
         }
         synchronizer.notify(events)
+    }
+}
+
+/// An event that happens once: whoever asks to be called, before or after it, is called once.
+final class OneTime: Sendable {
+    private let state = MutexBox()
+
+    func onFire(_ action: @escaping @Sendable () -> Void) {
+        if state.add(action) { action() }
+    }
+
+    func fire() { state.take().forEach { $0() } }
+
+    private final class MutexBox: @unchecked Sendable {     // guarded by `lock`
+        private let lock = Lock()
+        private var fired = false
+        private var actions: [@Sendable () -> Void] = []
+
+        func add(_ action: @escaping @Sendable () -> Void) -> Bool {
+            lock.withLock {
+                if !fired { actions.append(action) }
+                return fired
+            }
+        }
+
+        func take() -> [@Sendable () -> Void] {
+            lock.withLock {
+                defer { actions = [] }
+                fired = true
+                return actions
+            }
+        }
     }
 }

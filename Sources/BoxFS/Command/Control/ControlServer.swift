@@ -31,15 +31,17 @@ final class ControlServer: Sendable {
 
     func start() { Thread.detachNewThread { self.acceptLoop() } }
 
-    /// Takes the socket away; connections that are open end with the process.
+    /// Takes the socket away and lets those who ask hear their last answer: the unmount that ends the process has one to give.
+    /// Blocks for a second at most; connections that are open then end with the process.
     func stop() {
         unlink("\(folder)/\(ControlSocket.name)")
         shutdown(socket, Int32(SHUT_RDWR))
+        for _ in 0..<200 where connections.load(ordering: .relaxed) > 0 { usleep(5_000) }
     }
 
     private func acceptLoop() {
         while true {
-            let client = accept4(socket, nil, nil, Int32(SOCK_CLOEXEC.rawValue))
+            let client = accept(socket, nil, nil)
             if client < 0 {
                 switch errno {
                 case EINTR, ECONNABORTED: continue
@@ -47,12 +49,15 @@ final class ControlServer: Sendable {
                 default: return    // shut down
                 }
             }
+            // Glibc's Swift module has no accept4(2); what a child started in between inherits, it closes or never reads.
+            _ = fcntl(client, F_SETFD, FD_CLOEXEC)
             guard let peer = ControlSocket.peer(of: client), peer == geteuid() || peer == 0,
-                connections.add(1, ordering: .relaxed).newValue <= Self.connectionLimit
+                connections.load(ordering: .relaxed) < Self.connectionLimit
             else {
                 close(client)
                 continue
             }
+            connections.add(1, ordering: .relaxed)
             Thread.detachNewThread {
                 self.serve(client)
                 self.connections.subtract(1, ordering: .relaxed)

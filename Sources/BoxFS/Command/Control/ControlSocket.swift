@@ -10,7 +10,7 @@ enum ControlSocket {
     ///
     /// sun_path holds 108 bytes, a state folder's path may be longer: the address goes through a descriptor of the folder.
     static func withAddress(in folder: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32) -> Int32 {
-        let directory = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC)
+        let directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard directory >= 0 else { return -1 }
         defer { close(directory) }
         var address = sockaddr_un()
@@ -24,9 +24,10 @@ enum ControlSocket {
 
     /// The user at the other end; nil when the kernel does not tell.
     static func peer(of socket: Int32) -> uid_t? {
-        var credentials = ucred()
-        var length = socklen_t(MemoryLayout<ucred>.size)
-        guard getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 else { return nil }
+        // struct ucred of unix(7), which Swift's Glibc module leaves out.
+        var credentials: (pid: Int32, uid: UInt32, gid: UInt32) = (0, 0, 0)
+        var length = socklen_t(MemoryLayout.size(ofValue: credentials))
+        guard getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0, length == 12 else { return nil }
         return credentials.uid
     }
 
@@ -37,7 +38,7 @@ enum ControlSocket {
         return line.withUnsafeBytes { bytes in
             var sent = 0
             while sent < bytes.count {
-                let count = Glibc.send(socket, bytes.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL.rawValue))
+                let count = Glibc.send(socket, bytes.baseAddress! + sent, bytes.count - sent, Int32(MSG_NOSIGNAL))
                 if count < 0 && errno == EINTR { continue }
                 guard count > 0 else { return false }
                 sent += count

@@ -1,0 +1,71 @@
+import Glibc
+
+/// The folder that a mount covers.
+enum MountPoint {
+    /// Checks that a mount may be made there; a dead one of ours is cleared away first.
+    ///
+    /// - Returns: the absolute path, without symbolic links.
+    static func prepare(_ path: String) throws(CommandFailure) -> String {
+        var resolved = try AbsolutePath.resolve(path)
+        if let mount = try MountTable.current().mount(at: resolved), mount.isBoxFS {
+            guard isDead(resolved) else {
+                throw CommandFailure(.busy, "\(resolved) is mounted already. boxfs status \(resolved) shows it; boxfs umount \(resolved) ends it.")
+            }
+            try detach(resolved, lazy: true)
+            resolved = try AbsolutePath.resolve(path)
+        }
+        var status = stat()
+        guard stat(resolved, &status) == 0 else {
+            guard errno == ENOENT else { throw CommandFailure("\(resolved) cannot be used: \(systemError()).") }
+            throw CommandFailure("\(resolved) does not exist. Run: mkdir -p '\(resolved)'")
+        }
+        guard status.st_mode & S_IFMT == S_IFDIR else { throw CommandFailure("\(resolved) is not a folder.") }
+        guard isEmpty(resolved) else {
+            throw CommandFailure("\(resolved) is not empty, and a mount would hide what is in it. Take an empty folder.")
+        }
+        return resolved
+    }
+
+    /// Whether the kernel still shows a FUSE mount whose process is gone.
+    static func isDead(_ path: String) -> Bool {
+        var status = stat()
+        return stat(path, &status) != 0 && errno == ENOTCONN
+    }
+
+    private static func isEmpty(_ path: String) -> Bool {
+        guard let directory = opendir(path) else { return true }    // the mount itself will say what is wrong
+        defer { closedir(directory) }
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+            if name != "." && name != ".." { return false }
+        }
+        return true
+    }
+
+    /// Unmounts without asking any mount process: umount2(2) for root, otherwise fusermount3.
+    ///
+    /// - Parameter lazy: also when files are in use; the kernel forgets the mount when the last is closed.
+    static func detach(_ path: String, lazy: Bool) throws(CommandFailure) {
+        if geteuid() == 0 {
+            guard umount2(path, lazy ? Int32(MNT_DETACH) : 0) == 0 || errno == EINVAL else {
+                throw CommandFailure(errno == EBUSY ? .busy : .failure, "\(path) cannot be unmounted: \(systemError()).")
+            }
+            return
+        }
+        let status = run(["fusermount3", "-u"] + (lazy ? ["-z"] : []) + [path])
+        guard status == 0 else {
+            throw CommandFailure("\(path) cannot be unmounted\(status == nil ? ": fusermount3 is missing (apt install fuse3)" : "; fusermount3 says why above").")
+        }
+    }
+
+    /// Runs a program of the search path and waits; nil when it cannot be started.
+    private static func run(_ words: [String]) -> Int32? {
+        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
+        defer { for argument in arguments { free(argument) } }
+        var process = pid_t()
+        guard posix_spawnp(&process, words[0], nil, nil, &arguments, environ) == 0 else { return nil }
+        var status: Int32 = 0
+        while waitpid(process, &status, 0) < 0 && errno == EINTR {}
+        return status
+    }
+}

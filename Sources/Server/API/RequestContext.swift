@@ -1,0 +1,104 @@
+import Foundation
+import Hummingbird
+import Logging
+import NIOCore
+import Shared
+
+/// What belongs to one request.
+struct APIContext: Hummingbird.RequestContext {
+    var coreContext: CoreRequestContextStorage
+    /// The client's address without its port.
+    let address: String
+    /// Set by `Authentication`.
+    var session: Session?
+
+    init(source: ApplicationRequestContextSource) {
+        coreContext = .init(source: source)
+        address = source.channel.remoteAddress?.ipAddress ?? "unknown"
+    }
+
+    func requireSession() throws -> Session {
+        guard let session else { throw DriveError.unauthorized }
+        return session
+    }
+
+    /// An identifier in the path; one that is none names nothing.
+    func id<Tag>(_ name: String, _: Tag.Type = Tag.self) throws -> Identifier<Tag> {
+        guard let id = parameters.get(name).flatMap({ Identifier<Tag>($0) }) else { throw DriveError.notFound("There is no such \(name).") }
+        return id
+    }
+
+    func hash(_ name: String) throws -> ChunkHash {
+        guard let hash = parameters.get(name).flatMap({ ChunkHash($0) }) else { throw DriveError.notFound("There is no such \(name).") }
+        return hash
+    }
+}
+
+extension Request {
+    /// - Throws: 413 past the limit, also for a body that comes in parts.
+    func collect(upTo bytes: Int) async throws -> ByteBuffer {
+        if let length = headers[.contentLength].flatMap({ Int($0) }), length > bytes { throw DriveError.tooLarge("At most \(bytes) bytes.") }
+        return try await body.collect(upTo: bytes)
+    }
+
+    func json<T: Decodable>(_ type: T.Type, upTo bytes: Int = 4 << 20) async throws -> T {
+        let body = try await collect(upTo: bytes)
+        return try JSONDecoder().decode(type, from: Data(body.readableBytesView))
+    }
+
+    func integer(_ name: Substring, default value: Int64) throws -> Int64 {
+        guard let text = uri.queryParameters[name] else { return value }
+        guard let number = Int64(text), number >= 0 else { throw DriveError.badRequest("\(name) must be a number.") }
+        return number
+    }
+}
+
+extension Response {
+    static func json(_ value: some Encodable) throws -> Response {
+        Response(status: .ok, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: try JSONEncoder().encode(value))))
+    }
+
+    static var nothing: Response { Response(status: .noContent) }
+
+    /// Bytes that never change under this name, for this caller's eyes.
+    static func bytes(_ bytes: ByteBuffer) -> Response {
+        Response(
+            status: .ok, headers: [.contentType: "application/octet-stream", .cacheControl: "private, max-age=31536000, immutable"],
+            body: .init(byteBuffer: bytes))
+    }
+}
+
+/// Turns errors into problem documents, logs each request, and adds the headers that every answer carries.
+struct Envelope: RouterMiddleware {
+    func handle(_ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response) async throws -> Response {
+        var response: Response
+        do {
+            response = try await next(request, context)
+        } catch {
+            var problem = Problem(error)
+            if problem.status == 404, let version = request.uri.path.split(separator: "/").first, version.first == "v", version != "v1",
+               version.dropFirst().allSatisfy(\.isNumber) {
+                problem = Problem(status: 404, code: .unsupportedVersion, title: "This server speaks version 1 of the API")
+            }
+            if problem.status >= 500 { context.logger.error("request failed", metadata: ["path": "\(request.uri.path)", "error": "\(error)"]) }
+            response = problem.response(retryAfterSeconds: (error as? RateLimited)?.seconds)
+        }
+        response.headers[.xContentTypeOptions] = "nosniff"
+        response.headers[.contentSecurityPolicy] = "default-src 'none'"
+        context.logger.debug("request", metadata: ["method": "\(request.method)", "path": "\(request.uri.path)", "status": "\(response.status.code)"])
+        return response
+    }
+}
+
+/// Knows who calls by `Authorization: Bearer TOKEN` (RFC 6750).
+struct Authentication: RouterMiddleware {
+    let drive: Drive
+
+    func handle(_ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response) async throws -> Response {
+        var context = context
+        if let header = request.headers[.authorization], header.lowercased().hasPrefix("bearer ") {
+            context.session = try await drive.authenticate(String(header.dropFirst(7)))
+        }
+        return try await next(request, context)
+    }
+}

@@ -1,0 +1,156 @@
+import Foundation
+import Shared
+
+/// Counts who refers to which chunk, within a commit's transaction.
+///
+/// Invariants (what `fsck` proves): a version refers to its inline chunks, or to its pages; a page with a reference refers to its chunks,
+/// once however many versions name the page. `chunks.reference_count` counts all these. `namespace_chunks` counts the same for the
+/// namespace alone, and a namespace's `used` is the sum of the lengths of the chunks that it has there.
+final class ChunkLedger {
+    private let sql: any SQLConnection
+    private let namespace: NamespaceID
+    /// Change of the namespace's used bytes.
+    private(set) var usedChange: Int64 = 0
+
+    init(_ sql: any SQLConnection, _ namespace: NamespaceID) {
+        self.sql = sql
+        self.namespace = namespace
+    }
+
+    // MARK: Validation
+
+    /// Throws unless every content of the request is well formed and made of what the namespace holds or the upload brought.
+    func validate(_ request: CommitRequest) throws {
+        var missing: [ChunkHash] = []
+        var checked: Set<ChunkReference> = [], checkedPages: Set<ChunkHash> = []
+        func check(_ references: [ChunkReference]) throws {
+            for reference in references where !reference.isHole && checked.insert(reference).inserted {
+                if try !isHeld(reference, request.upload) { missing.append(reference.hash) }
+            }
+        }
+        for numbered in request.operations {
+            guard case .content(_, _, _, let content, _, _) = numbered.operation else { continue }
+            var size: UInt64 = 0
+            if let inline = content.inline, content.pages == nil {
+                let references = try unpack(Array(inline))
+                guard references.count <= Manifest.maximumInlineCount else { throw DriveError.badRequest("A manifest of more than \(Manifest.maximumInlineCount) chunks needs pages.") }
+                size = references.reduce(0) { $0 + UInt64($1.length) }
+                try check(references)
+            } else if let pages = content.pages, content.inline == nil {
+                for (index, page) in pages.enumerated() {
+                    guard let (references, isTrusted) = try pageReferences(page, request.upload) else {
+                        missing.append(page)
+                        continue
+                    }
+                    guard index == pages.count - 1 || references.count == Manifest.pageCount else { throw DriveError.badRequest("Only the last page may be short.") }
+                    size += references.reduce(0) { $0 + UInt64($1.length) }
+                    if !isTrusted, checkedPages.insert(page).inserted { try check(references) }
+                }
+                if !missing.isEmpty { continue }
+            } else {
+                throw DriveError.badRequest("A content is either inline or in pages.")
+            }
+            guard size == content.size else { throw DriveError.badRequest("The chunks' lengths do not add up to the size.") }
+        }
+        if !missing.isEmpty { throw DriveError.chunksMissing(missing) }
+    }
+
+    private func unpack(_ packed: [UInt8]) throws -> [ChunkReference] {
+        do { return try Manifest.unpack(packed) } catch { throw DriveError.badRequest("The manifest is malformed.") }
+    }
+
+    private func isHeld(_ reference: ChunkReference, _ upload: UploadID?) throws -> Bool {
+        if let row = try sql.first("""
+            SELECT c.length FROM namespace_chunks n JOIN chunks c ON c.hash = n.hash WHERE n.namespace = $1 AND n.hash = $2
+            """, [.id(namespace), .hash(reference.hash)]) { return row.int(0) == Int64(reference.length) }
+        guard let upload else { return false }
+        return try sql.first("""
+            SELECT u.length FROM upload_chunks u JOIN chunks c ON c.hash = u.hash WHERE u.upload = $1 AND u.hash = $2 AND u.is_stored = 1
+            """, [.id(upload), .hash(reference.hash)])?.int(0) == Int64(reference.length)
+    }
+
+    private func pageReferences(_ page: ChunkHash, _ upload: UploadID?) throws -> (references: [ChunkReference], isTrusted: Bool)? {
+        let isTrusted = try sql.first("SELECT 1 FROM namespace_pages WHERE namespace = $1 AND hash = $2", [.id(namespace), .hash(page)]) != nil
+        if !isTrusted {
+            guard let upload, try sql.first(
+                "SELECT 1 FROM upload_pages WHERE upload = $1 AND hash = $2 AND is_stored = 1", [.id(upload), .hash(page)]) != nil else { return nil }
+        }
+        guard let data = try sql.first("SELECT data FROM manifest_pages WHERE hash = $1", [.hash(page)])?.blob(0) else { return nil }
+        return (try unpack(data), isTrusted)
+    }
+
+    // MARK: Versions
+
+    func addVersion(_ version: VersionID, of node: NodeID, _ content: Content, _ session: Session, _ device: String, _ time: Timestamp) throws {
+        try sql.execute(
+            "INSERT INTO versions (id, node, size, inline, pages, author, device, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            [.id(version), .id(node), .int(content.size), content.inline.map { .blob(Array($0)) } ?? .null,
+             content.pages.map { .blob($0.flatMap(\.bytes)) } ?? .null, .id(session.account), .text(device), .time(time)])
+        try count(content, by: 1)
+    }
+
+    /// A version that the same device replaces within a minute is dropped: files that are written again and again do not fill the disk.
+    func coalesce(_ version: VersionID, device: String, _ time: Timestamp) throws {
+        guard let row = try sql.first("SELECT device, created FROM versions WHERE id = $1", [.id(version)]), row.text(0) == device,
+              time.nanoseconds - row.int(1) < 60_000_000_000 else { return }
+        try drop(version)
+    }
+
+    func dropVersions(of node: NodeID) throws {
+        for row in try sql.query("SELECT id FROM versions WHERE node = $1", [.id(node)]) { try drop(try row.id(0)) }
+    }
+
+    private func drop(_ version: VersionID) throws {
+        guard let content = try NodeRow.content(sql, version) else { return }
+        try sql.execute("DELETE FROM versions WHERE id = $1", [.id(version)])
+        try count(content, by: -1)
+    }
+
+    // MARK: Counting
+
+    private func count(_ content: Content, by change: Int64) throws {
+        if let inline = content.inline {
+            let chunks = try unpack(Array(inline))
+            try countStored(chunks, by: change)
+            try countHeld(chunks, by: change)
+        }
+        for page in content.pages ?? [] {
+            guard let row = try sql.first("SELECT data, reference_count FROM manifest_pages WHERE hash = $1", [.hash(page)]), let data = row.blob(0) else {
+                throw DriveError.internalError("page \(page) is not there")
+            }
+            let chunks = try unpack(data)
+            let references = row.int(1) + change
+            try sql.execute("UPDATE manifest_pages SET reference_count = $1 WHERE hash = $2", [.integer(references), .hash(page)])
+            if references == 0 || references == 1 && change > 0 { try countStored(chunks, by: change) }
+            let held = try increase("namespace_pages", page, by: change)
+            if held == 0 || held == 1 && change > 0 { try countHeld(chunks, by: change) }
+        }
+    }
+
+    private func countStored(_ chunks: [ChunkReference], by change: Int64) throws {
+        for chunk in chunks where !chunk.isHole {
+            try sql.execute("UPDATE chunks SET reference_count = reference_count + $1 WHERE hash = $2", [.integer(change), .hash(chunk.hash)])
+        }
+    }
+
+    private func countHeld(_ chunks: [ChunkReference], by change: Int64) throws {
+        for chunk in chunks where !chunk.isHole {
+            let held = try increase("namespace_chunks", chunk.hash, by: change)
+            if held == 0 { usedChange -= Int64(chunk.length) } else if held == change { usedChange += Int64(chunk.length) }
+        }
+    }
+
+    /// - Returns: the count after the change; a row of 0 is removed.
+    private func increase(_ table: String, _ hash: ChunkHash, by change: Int64) throws -> Int64 {
+        let now = try sql.first("SELECT count FROM \(table) WHERE namespace = $1 AND hash = $2", [.id(namespace), .hash(hash)])?.int(0)
+        let count = (now ?? 0) + change
+        if now == nil {
+            try sql.execute("INSERT INTO \(table) (namespace, hash, count) VALUES ($1, $2, $3)", [.id(namespace), .hash(hash), .integer(count)])
+        } else if count == 0 {
+            try sql.execute("DELETE FROM \(table) WHERE namespace = $1 AND hash = $2", [.id(namespace), .hash(hash)])
+        } else {
+            try sql.execute("UPDATE \(table) SET count = $1 WHERE namespace = $2 AND hash = $3", [.integer(count), .id(namespace), .hash(hash)])
+        }
+        return count
+    }
+}

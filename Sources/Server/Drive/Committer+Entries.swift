@@ -1,0 +1,342 @@
+import Foundation
+import Shared
+
+// Entries: what create, link, rename and remove do, whoever came first (DESIGN.md §4, "Conflicts").
+extension Committer {
+    struct LiveEntry { var id: [UInt8], parent: NodeID, name: String, node: NodeID }
+
+    func entry(_ parent: NodeID, _ name: String) throws -> LiveEntry? {
+        try sql.first("SELECT id, node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NULL", [.id(parent), .text(name)]).map {
+            LiveEntry(id: $0.blob(0) ?? [], parent: parent, name: name, node: try $0.id(1))
+        }
+    }
+
+    func entries(of node: NodeID) throws -> [LiveEntry] {
+        try sql.query("SELECT id, parent, name FROM entries WHERE node = $1 AND deleted_at IS NULL", [.id(node)]).map {
+            LiveEntry(id: $0.blob(0) ?? [], parent: try $0.id(1), name: $0.text(2) ?? "", node: node)
+        }
+    }
+
+    func insertEntry(_ parent: NodeID, _ name: String, _ node: NodeID) throws {
+        try sql.execute(
+            "INSERT INTO entries (id, namespace, parent, name, node, sequence, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, NULL)",
+            [.id(Identifier<EntryTag>.make()), .id(namespace), .id(parent), .text(name), .id(node), .integer(sequence)])
+    }
+
+    /// The row stays, as what the feed tells and what the trash finds. Older ones of the name go where nothing could be restored.
+    func deleteEntry(_ entry: LiveEntry, keepsTrash: Bool) throws {
+        if !keepsTrash {
+            try sql.execute("DELETE FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL", [.id(entry.parent), .text(entry.name)])
+        }
+        try sql.execute(
+            "UPDATE entries SET deleted_at = $1, sequence = $2 WHERE id = $3", [.time(time), .integer(sequence), .blob(entry.id)])
+    }
+
+    /// Makes the feed tell a node and its entries again: the caller's replica differs from the truth.
+    func tellAgain(_ id: NodeID) throws {
+        guard let row = try node(id) else { return }
+        put(row)
+        try sql.execute("UPDATE entries SET sequence = $1 WHERE node = $2 AND deleted_at IS NULL", [.integer(sequence), .id(row.id)])
+    }
+
+    private func tellAgain(_ parent: NodeID, _ name: String) throws {
+        if let entry = try entry(parent, name) { try tellAgain(entry.node) }
+    }
+
+    // MARK: Directories
+
+    /// The directory, brought back with those above it if it was removed: nothing written into it is lost.
+    func liveDirectory(_ id: NodeID) throws -> NodeRow? {
+        guard let row = try node(id), row.isDirectory else { return nil }
+        return row.deletedAt == nil ? row : try restore(row)
+    }
+
+    /// Brings a removed node back to where it was.
+    func restore(_ row: NodeRow) throws -> NodeRow? {
+        guard let last = try sql.first(
+            "SELECT parent, name FROM entries WHERE node = $1 AND deleted_at IS NOT NULL ORDER BY sequence DESC LIMIT 1", [.id(row.id)])
+        else { return nil }
+        guard let parent = try liveDirectory(try last.id(0)) else { return nil }
+        let name = try freeName(parent.id, last.text(1) ?? "restored")
+        var row = revive(row)
+        row.links = 1
+        put(row)
+        try insertEntry(parent.id, name, row.id)
+        return row
+    }
+
+    private func isInside(_ directory: NodeID, _ ancestor: NodeID) throws -> Bool {
+        var at = directory
+        while at != ancestor {
+            guard let row = try sql.first("SELECT parent FROM entries WHERE node = $1 AND deleted_at IS NULL", [.id(at)]) else { return false }
+            at = try row.id(0)
+        }
+        return true
+    }
+
+    private func isEmpty(_ directory: NodeID) throws -> Bool {
+        try sql.first("SELECT 1 FROM entries WHERE parent = $1 AND deleted_at IS NULL LIMIT 1", [.id(directory)]) == nil
+    }
+
+    // MARK: Names
+
+    /// The name, or the first conflicted copy's name that is free.
+    func freeName(_ parent: NodeID, _ name: String) throws -> String {
+        guard try entry(parent, name) != nil else { return name }
+        var number = 1
+        while true {
+            let candidate = ConflictedCopy.name(of: name, device: request.device, time: time, number: number)
+            if try entry(parent, candidate) == nil { return candidate }
+            number += 1
+        }
+    }
+
+    private func problem(_ name: String) -> Result? {
+        EntryName.problem(with: name).map { (.refused, .invalidName, "The name is not allowed: \($0).") }
+    }
+
+    // MARK: Operations
+
+    func create(_ node: Node, _ parent: NodeID, _ name: String) throws -> Result {
+        if let problem = problem(name) { return problem }
+        guard FileType(mode: node.mode) != nil, node.target.map({ (1...4095).contains($0.utf8.count) }) ?? true else {
+            return (.refused, .badRequest, "The node's type or target makes no sense.")
+        }
+        if try exists(node.id) {
+            if let row = try self.node(node.id), try entries(of: row.id).contains(where: { $0.name == name }) { return Self.applied }
+            return (.refused, .conflict, "There is a node of this identity.")
+        }
+        let wasGone = try self.node(parent)?.deletedAt != nil
+        guard let directory = try liveDirectory(parent) else { return gone("The directory is not there.") }
+        var place = name
+        if let existing = try entry(directory.id, name), let other = try self.node(existing.node) {
+            if try isSame(node, other) {
+                try sql.execute("INSERT INTO node_aliases (alias, node) VALUES ($1, $2)", [.id(node.id), .id(other.id)])
+                try tellAgain(other.id)
+                return (.merged, .nameTaken, other.id.description)
+            }
+            place = try freeName(directory.id, name)
+        }
+        putNew(NodeRow(node, namespace: namespace, arrived: time))
+        try insertEntry(directory.id, place, node.id)
+        try touch(directory.id, node.created)
+        return place != name ? (.conflicted, .nameTaken, place) : wasGone ? (.merged, nil, nil) : Self.applied
+    }
+
+    /// Two that were created under one name are one: directories, equal symlinks, files of equal content.
+    private func isSame(_ node: Node, _ other: NodeRow) throws -> Bool {
+        guard node.mode & 0o170000 == other.mode & 0o170000 else { return false }
+        if other.isDirectory { return true }
+        if other.isRegular {
+            let mine = contents[node.id] ?? .empty, theirs = try NodeRow.content(sql, other.version) ?? .empty
+            return mine == theirs
+        }
+        return node.target != nil && node.target == other.target
+    }
+
+    func link(_ id: NodeID, _ parent: NodeID, _ name: String, _ time: Timestamp) throws -> Result {
+        if let problem = problem(name) { return problem }
+        guard var row = try node(id), !row.isDirectory else { return gone("The file is not there any more.") }
+        guard let directory = try liveDirectory(parent) else { return gone("The directory is not there.") }
+        if try entry(directory.id, name)?.node == row.id { return Self.applied }
+        if row.deletedAt != nil {
+            row = revive(row)
+            row.links = 0
+        }
+        let place = try freeName(directory.id, name)
+        row.links += 1
+        row.changed = time
+        put(row)
+        try insertEntry(directory.id, place, row.id)
+        try touch(directory.id, time)
+        return place == name ? Self.applied : (.conflicted, .nameTaken, place)
+    }
+
+    func remove(_ id: NodeID, _ parent: NodeID, _ name: String, _ version: VersionID?, _ time: Timestamp) throws -> Result {
+        guard let row = try node(id), let directory = try node(parent), let entry = try entry(directory.id, name), entry.node == row.id else {
+            return Self.applied     // gone already, or another stands there now
+        }
+        if row.isDirectory, try !isEmpty(row.id) {
+            try tellAgain(row.id)
+            return (.refused, .notEmpty, "\(name) holds what others put there.")
+        }
+        if row.isRegular, row.links == 1, row.version != version, try !isSuperseded(version, row) {
+            try tellAgain(row.id)
+            return (.conflicted, .conflict, "\(name) was changed elsewhere and stays.")
+        }
+        try unlink(entry, row, time)
+        try touch(directory.id, time)
+        return Self.applied
+    }
+
+    /// The remover saw an older version, and the newer one is this same device's: nothing of others is lost.
+    private func isSuperseded(_ version: VersionID?, _ row: NodeRow) throws -> Bool {
+        guard let current = row.version else { return true }
+        return try sql.first("SELECT device FROM versions WHERE id = $1", [.id(current)])?.text(0) == request.device
+    }
+
+    /// Takes one entry of a node away; with the last one the node goes to the trash, or for good if it lived less than a minute.
+    func unlink(_ entry: LiveEntry, _ row: NodeRow, _ time: Timestamp) throws {
+        var row = row
+        let isShortLived = self.time.nanoseconds - row.arrived.nanoseconds < 60_000_000_000
+        try deleteEntry(entry, keepsTrash: !isShortLived && row.version != nil)
+        row.links -= 1
+        row.changed = time
+        put(row)
+        guard row.links <= 0 else { return }
+        if isShortLived, row.version != nil {
+            try ledger.dropVersions(of: row.id)
+            row.version = nil
+        }
+        bury(row)
+    }
+
+    func rename(
+        _ id: NodeID, _ parent: NodeID, _ name: String, _ toParent: NodeID, _ toName: String, _ replaced: NodeID?, _ time: Timestamp
+    ) throws -> Result {
+        if let problem = problem(toName) { return problem }
+        guard var row = try node(id) else { return gone("What was to be renamed is not there any more.") }
+        guard let target = try liveDirectory(toParent) else { return gone("The directory is not there.") }
+        if row.isDirectory, try isInside(target.id, row.id) {
+            try tellAgain(row.id)
+            return (.refused, .cycle, "\(toName) would lie within itself.")
+        }
+        var result = Self.applied
+        if row.deletedAt != nil {   // removed elsewhere: the rename brings it back
+            row = revive(row)
+            row.links = 0
+            result = (.merged, nil, nil)
+        }
+        let source = try self.source(of: row, parent, name)
+        var place = toName
+        if let occupant = try entry(target.id, toName) {
+            if occupant.node == row.id {
+                guard let source, source.id != occupant.id else { return Self.applied }
+                try unlink(source, row, time)
+                return Self.applied
+            }
+            if try isReplaced(occupant, by: replaced), let old = try node(occupant.node) {
+                try unlink(occupant, old, time)
+            } else {
+                place = try freeName(target.id, toName)
+                result = (.conflicted, .nameTaken, place)
+            }
+        }
+        if let source {
+            try deleteEntry(source, keepsTrash: false)
+            try touch(source.parent, time)
+        } else {
+            row.links += 1
+        }
+        row.changed = time
+        put(row)
+        try insertEntry(target.id, place, row.id)
+        try touch(target.id, time)
+        return result
+    }
+
+    /// The entry that a rename takes away: the named one, or where somebody else moved the node meanwhile.
+    private func source(of row: NodeRow, _ parent: NodeID, _ name: String) throws -> LiveEntry? {
+        if let directory = try node(parent), let entry = try entry(directory.id, name), entry.node == row.id { return entry }
+        let others = try entries(of: row.id)
+        return others.count == 1 ? others[0] : nil
+    }
+
+    /// Whether the occupant of a rename's target is what the client saw there (a directory only when it is empty).
+    private func isReplaced(_ occupant: LiveEntry, by replaced: NodeID?) throws -> Bool {
+        guard let replaced, let old = try node(replaced), old.id == occupant.node else { return false }
+        return try !old.isDirectory || isEmpty(old.id)
+    }
+
+    func exchange(_ one: (NodeID, NodeID, String), _ other: (NodeID, NodeID, String), _ time: Timestamp) throws -> Result {
+        guard let row = try node(one.0), let from = try node(one.1), let otherRow = try node(other.0), let to = try node(other.1),
+              let first = try entry(from.id, one.2), first.node == row.id, let second = try entry(to.id, other.2), second.node == otherRow.id,
+              try !(row.isDirectory && isInside(to.id, row.id)), try !(otherRow.isDirectory && isInside(from.id, otherRow.id))
+        else {
+            for id in [one.0, other.0] { try tellAgain(id) }
+            for (parent, name) in [(one.1, one.2), (other.1, other.2)] { try tellAgain(parent, name) }
+            return (.refused, .conflict, "\(one.2) and \(other.2) are not what they were.")
+        }
+        try deleteEntry(first, keepsTrash: false)
+        try deleteEntry(second, keepsTrash: false)
+        try insertEntry(from.id, one.2, otherRow.id)
+        try insertEntry(to.id, other.2, row.id)
+        for var changed in [row, otherRow] {
+            changed.changed = time
+            put(changed)
+        }
+        try touch(from.id, time)
+        try touch(to.id, time)
+        return Self.applied
+    }
+
+    // MARK: Content
+
+    func setContent(
+        _ id: NodeID, _ base: VersionID?, _ version: VersionID, _ content: Content, _ modified: Timestamp, _ changed: Timestamp
+    ) throws -> Result {
+        guard var row = try node(id), row.isRegular else { return gone("The file is not there any more.") }
+        guard try sql.first("SELECT 1 FROM versions WHERE id = $1", [.id(version)]) == nil else {
+            return (.refused, .conflict, "There is a version of this identity.")
+        }
+        if row.deletedAt == nil, row.version == base {
+            if let base { try ledger.coalesce(base, device: request.device, time) }
+            try ledger.addVersion(version, of: row.id, content, session, request.device, time)
+            row.version = version
+            (row.modified, row.changed) = (modified, changed)
+            put(row)
+            return Self.applied
+        }
+        if try NodeRow.content(sql, row.version) ?? .empty == content, row.deletedAt == nil { return Self.applied }
+        if row.deletedAt != nil {   // the edit wins: the file is back
+            guard var back = try restore(row) else { return gone("The file is not there any more, nor its directory.") }
+            try ledger.addVersion(version, of: back.id, content, session, request.device, time)
+            back.version = version
+            (back.modified, back.changed) = (modified, changed)
+            put(back)
+            return (.merged, nil, nil)
+        }
+        return try keepBoth(row, version, content, modified, changed)
+    }
+
+    /// Two edits of one version: the later one becomes a file of its own beside the first.
+    private func keepBoth(_ row: NodeRow, _ version: VersionID, _ content: Content, _ modified: Timestamp, _ changed: Timestamp) throws -> Result {
+        guard let place = try entries(of: row.id).first else { return gone("The file is not there any more.") }
+        let name = try freeName(place.parent, place.name)
+        var copy = row
+        copy.id = .make()
+        copy.links = 1
+        copy.version = version
+        (copy.modified, copy.changed, copy.created, copy.arrived) = (modified, changed, changed, time)
+        try ledger.addVersion(version, of: copy.id, content, session, request.device, time)
+        putNew(copy)
+        try insertEntry(place.parent, name, copy.id)
+        try touch(place.parent, changed)
+        try tellAgain(row.id)
+        return (.conflicted, .conflict, name)
+    }
+}
+
+/// How a conflicted copy is called.
+enum ConflictedCopy {
+    /// `NAME (conflicted copy, DEVICE, YYYY-MM-DD).EXT`, with a number from the second on, within 255 bytes.
+    static func name(of name: String, device: String, time: Timestamp, number: Int) -> String {
+        let dot = name.lastIndex(of: ".").flatMap { $0 == name.startIndex ? nil : $0 } ?? name.endIndex
+        var stem = String(name[..<dot])
+        let ending = String(name[dot...].utf8.count > 32 ? "" : name[dot...])
+        if ending.isEmpty { stem = name }
+        let host = String(device.map { $0 == "/" || $0 == "\0" ? "-" : $0 }.prefix(40))
+        let mark = " (conflicted copy, \(host), \(day(time))\(number > 1 ? " \(number)" : ""))"
+        while stem.utf8.count + mark.utf8.count + ending.utf8.count > EntryName.maximumByteCount, !stem.isEmpty { stem.removeLast() }
+        return stem + mark + ending
+    }
+
+    /// ISO 8601 in UTC.
+    private static func day(_ time: Timestamp) -> String {
+        var seconds = time.timespec.tv_sec
+        var parts = tm()
+        gmtime_r(&seconds, &parts)
+        func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
+    }
+}

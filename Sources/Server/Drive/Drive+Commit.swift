@@ -1,0 +1,182 @@
+import Foundation
+import Shared
+
+extension Drive {
+    static let maximumOperations = 5000
+
+    /// Applies a batch in one transaction. Repeating a commit gives its first answer again.
+    func commit(_ session: Session, _ namespace: NamespaceID, _ request: CommitRequest) async throws(DriveError) -> CommitAnswer {
+        guard request.operations.count <= Self.maximumOperations else { throw .tooLarge("At most \(Self.maximumOperations) operations in a commit.") }
+        let time = now()
+        let (answer, isNew) = try await write { sql -> (CommitAnswer, Bool) in
+            try Self.requireMember(sql, session, namespace)
+            if let row = try sql.first("SELECT namespace, answer FROM commits WHERE id = $1", [.id(request.commit)]) {
+                guard try row.id(0) as NamespaceID == namespace else { throw DriveError.badRequest("This commit belongs elsewhere.") }
+                return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), false)
+            }
+            let committer = try Committer(sql, session, namespace, request, time)
+            let answer = try committer.run()
+            let packed = String(decoding: try JSONEncoder().encode(answer), as: UTF8.self)
+            try sql.execute(
+                "INSERT INTO commits (id, namespace, answer, created) VALUES ($1, $2, $3, $4)",
+                [.id(request.commit), .id(namespace), .text(packed), .time(time)])
+            return (answer, true)
+        }
+        if isNew { onCommit(namespace, answer.sequence) }
+        return answer
+    }
+}
+
+/// One commit under way, within its transaction. Files of this name hold its rules by theme.
+///
+/// Every operation takes the namespace's next number for the rows that it changes. Node rows are kept in memory and written at the
+/// end: a file that is created, filled and renamed in one batch is one row written once.
+final class Committer {
+    let sql: any SQLConnection
+    let session: Session
+    let namespace: NamespaceID
+    let request: CommitRequest
+    let time: Timestamp
+    let ledger: ChunkLedger
+    private(set) var sequence: Int64
+    private let quota: UInt64?
+    private let used: UInt64
+    private var nodeCount: Int64
+    private var nodes: [NodeID: NodeRow] = [:]
+    private var dirty: Set<NodeID> = []
+    /// What the batch is going to put into a node: tells equal files apart from a conflict when both were created.
+    let contents: [NodeID: Content]
+
+    init(_ sql: any SQLConnection, _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ time: Timestamp) throws {
+        self.sql = sql
+        self.session = session
+        self.namespace = namespace
+        self.request = request
+        self.time = time
+        let information = try Drive.namespaceInformation(sql, namespace)
+        (sequence, quota, used, nodeCount) = (information.sequence, information.quota, information.used, information.nodes)
+        ledger = ChunkLedger(sql, namespace)
+        var contents: [NodeID: Content] = [:]
+        for numbered in request.operations {
+            if case .content(let node, _, _, let content, _, _) = numbered.operation { contents[node] = content }
+        }
+        self.contents = contents
+    }
+
+    func run() throws -> CommitAnswer {
+        if let upload = request.upload, try Drive.requireUpload(sql, session, upload, time) != namespace { throw DriveError.uploadExpired }
+        try ledger.validate(request)
+        var results: [OperationResult] = []
+        for numbered in request.operations {
+            sequence += 1
+            let (outcome, code, detail) = try apply(numbered.operation)
+            results.append(OperationResult(id: numbered.id, outcome: outcome, code: code?.rawValue, detail: detail))
+        }
+        for id in dirty { try nodes[id]?.save(sql) }
+        if ledger.usedChange > 0, let quota, used + UInt64(ledger.usedChange) > quota { throw DriveError.quotaExceeded(quota: quota, used: used) }
+        try sql.execute(
+            "UPDATE namespaces SET sequence = $1, used = $2, nodes = $3 WHERE id = $4",
+            [.integer(sequence), .integer(Int64(used) + ledger.usedChange), .integer(nodeCount), .id(namespace)])
+        return CommitAnswer(sequence: sequence, results: results)
+    }
+
+    typealias Result = (OperationResult.Outcome, ProblemCode?, String?)
+    static let applied: Result = (.applied, nil, nil)
+
+    private func apply(_ operation: Shared.Operation) throws -> Result {
+        switch operation {
+        case .create(let node, let parent, let name): try create(node, parent, name)
+        case .link(let node, let parent, let name, let time): try link(node, parent, name, time)
+        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, let time):
+            try rename(node, parent, name, toParent, toName, replaced, time)
+        case .exchange(let node, let parent, let name, let other, let otherParent, let otherName, let time):
+            try exchange((node, parent, name), (other, otherParent, otherName), time)
+        case .remove(let node, let parent, let name, let version, let time): try remove(node, parent, name, version, time)
+        case .setattr(let node, let mode, let uid, let gid, let accessed, let modified, let changed):
+            try change(node) { row in
+                if let mode { row.mode = row.mode & 0o170000 | mode & 0o7777 }
+                if let uid { row.uid = uid }
+                if let gid { row.gid = gid }
+                if let accessed { row.accessed = accessed }
+                if let modified { row.modified = modified }
+                row.changed = changed
+            }
+        case .xattr(let node, let name, let value, let changed):
+            try change(node) { row in
+                row.xattrs[name] = value
+                row.changed = changed
+            }
+        case .content(let node, let base, let version, let content, let modified, let changed):
+            try setContent(node, base, version, content, modified, changed)
+        }
+    }
+
+    /// Attributes: the last writer wins, each by itself.
+    private func change(_ id: NodeID, _ body: (inout NodeRow) -> Void) throws -> Result {
+        guard var row = try node(id) else { return gone("The node is not there any more.") }
+        body(&row)
+        guard row.xattrs.reduce(0, { $0 + $1.key.utf8.count + $1.value.count }) <= 256 << 10 else {
+            return (.refused, .tooLarge, "The node's extended attributes are too large.")
+        }
+        put(row)
+        return Self.applied
+    }
+
+    func gone(_ detail: String) -> Result { (.refused, .notFound, detail) }
+
+    // MARK: Nodes
+
+    /// The node, under its present identity; nil unless it is of this namespace.
+    func node(_ id: NodeID) throws -> NodeRow? {
+        if let known = nodes[id] { return known }
+        if let row = try NodeRow.fetch(sql, id) {
+            guard row.namespace == namespace else { return nil }
+            nodes[id] = row
+            return row
+        }
+        guard let alias = try sql.first("SELECT node FROM node_aliases WHERE alias = $1", [.id(id)]) else { return nil }
+        return try node(try alias.id(0))
+    }
+
+    /// Keeps the row, changed by the operation under way.
+    func put(_ row: NodeRow) {
+        var row = row
+        row.sequence = sequence
+        nodes[row.id] = row
+        dirty.insert(row.id)
+    }
+
+    func putNew(_ row: NodeRow) {
+        put(row)
+        nodeCount += 1
+    }
+
+    /// Marks a node whose last entry went.
+    func bury(_ row: NodeRow) {
+        var row = row
+        row.deletedAt = time
+        row.links = 0
+        put(row)
+        nodeCount -= 1
+    }
+
+    func revive(_ row: NodeRow) -> NodeRow {
+        var row = row
+        row.deletedAt = nil
+        put(row)
+        nodeCount += 1
+        return row
+    }
+
+    func touch(_ directory: NodeID, _ time: Timestamp) throws {
+        guard var row = try node(directory) else { return }
+        row.modified = time
+        row.changed = time
+        put(row)
+    }
+
+    func exists(_ id: NodeID) throws -> Bool {
+        if nodes[id] != nil { return true }
+        return try sql.first("SELECT 1 FROM nodes WHERE id = $1", [.id(id)]) != nil
+    }
+}

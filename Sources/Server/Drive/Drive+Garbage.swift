@@ -1,0 +1,48 @@
+import Foundation
+import Shared
+
+struct GarbageReport: Codable, Sendable {
+    var uploads = 0, pages = 0, chunks = 0, objects = 0
+    var bytes: UInt64 = 0
+}
+
+extension Drive {
+    /// Frees what no version refers to, no live upload leases, and nothing touched for `graceSeconds`.
+    ///
+    /// Crash order: 1. rows of chunks go, in one transaction that sees every lease; 2. objects that no row names are removed. A crash
+    /// between leaves objects without rows, which the next run finds.
+    func collectGarbage(graceSeconds: Int64) async throws(DriveError) -> GarbageReport {
+        let time = now()
+        let before = Timestamp(nanoseconds: time.nanoseconds - graceSeconds * 1_000_000_000)
+        var report = try await write { sql -> GarbageReport in
+            var report = GarbageReport()
+            for row in try sql.query("SELECT id FROM uploads WHERE expires < $1", [.time(time)]) {
+                let upload = SQLValue.id(try row.id(0, UploadTag.self))
+                for table in ["upload_chunks", "upload_pages"] { try sql.execute("DELETE FROM \(table) WHERE upload = $1", [upload]) }
+                try sql.execute("DELETE FROM uploads WHERE id = $1", [upload])
+                report.uploads += 1
+            }
+            report.pages = try sql.execute("""
+                DELETE FROM manifest_pages WHERE reference_count = 0 AND NOT EXISTS (SELECT 1 FROM upload_pages u WHERE u.hash = manifest_pages.hash)
+                """, [])
+            report.chunks = try sql.execute("""
+                DELETE FROM chunks WHERE reference_count = 0 AND arrived < $1
+                AND NOT EXISTS (SELECT 1 FROM upload_chunks u WHERE u.hash = chunks.hash AND u.is_stored = 1)
+                """, [.time(before)])
+            try sql.execute("DELETE FROM objects WHERE arrived < $1 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.object = objects.name)", [.time(before)])
+            let week = Timestamp(nanoseconds: time.nanoseconds - 7 * 86_400 * 1_000_000_000)
+            try sql.execute("DELETE FROM commits WHERE created < $1", [.time(week)])
+            return report
+        }
+        do {
+            for object in try await chunks.objects() where object.modified < before {
+                let isNamed = try await read { sql in try sql.first("SELECT 1 FROM objects WHERE name = $1", [.text(object.name)]) != nil }
+                guard !isNamed else { continue }
+                try await chunks.remove(object: object.name)
+                report.objects += 1
+                report.bytes += object.byteCount
+            }
+        } catch { throw Self.translated(error) }
+        return report
+    }
+}

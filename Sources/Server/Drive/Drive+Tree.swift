@@ -1,0 +1,96 @@
+import Foundation
+import Shared
+
+// Reading the tree and its changes.
+extension Drive {
+    static let maximumPage = 2000
+
+    func node(_ session: Session, _ namespace: NamespaceID, _ id: NodeID) async throws(DriveError) -> Node {
+        try await read { sql in
+            try Self.requireMember(sql, session, namespace)
+            guard let row = try NodeRow.fetch(sql, id), row.namespace == namespace else { throw DriveError.notFound("There is no such node.") }
+            return row.node(try NodeRow.content(sql, row.version))
+        }
+    }
+
+    func children(_ session: Session, _ namespace: NamespaceID, _ id: NodeID, after: String?, limit: Int) async throws(DriveError) -> TreePage {
+        try await read { sql in
+            try Self.requireMember(sql, session, namespace)
+            guard let row = try NodeRow.fetch(sql, id), row.namespace == namespace, row.isDirectory else { throw DriveError.notFound("There is no such directory.") }
+            let count = min(max(limit, 1), Self.maximumPage)
+            let entries = try sql.query("""
+                SELECT parent, name, node, sequence FROM entries WHERE parent = $1 AND name > $2 AND deleted_at IS NULL ORDER BY name LIMIT $3
+                """, [.id(id), .text(after ?? ""), .int(count)]).map { try Self.entry($0, deleted: false) }
+            return try Self.page(sql, namespace, entries, next: entries.count == count ? entries.last?.name : nil)
+        }
+    }
+
+    /// The whole namespace, in the order of the entries' identifiers.
+    func tree(_ session: Session, _ namespace: NamespaceID, after: String?, limit: Int) async throws(DriveError) -> TreePage {
+        try await read { sql in
+            try Self.requireMember(sql, session, namespace)
+            let count = min(max(limit, 1), Self.maximumPage)
+            let start: Int64 = try after.map { text -> Int64 in
+                guard let number = Int64(text) else { throw DriveError.badRequest("after is no cursor of this call.") }
+                return number
+            } ?? 0
+            // By sequence: a page never repeats what an earlier one showed unless it changed since, which the feed would tell as well.
+            let rows = try sql.query("""
+                SELECT parent, name, node, sequence FROM entries WHERE namespace = $1 AND sequence > $2 AND deleted_at IS NULL ORDER BY sequence LIMIT $3
+                """, [.id(namespace), .integer(start), .int(count + 16)])
+            var entries = try rows.map { try Self.entry($0, deleted: false) }
+            var next: String?
+            if rows.count == count + 16, let last = entries.last?.sequence {
+                entries.removeAll { $0.sequence == last }
+                next = entries.last.map { String($0.sequence) }
+            }
+            return try Self.page(sql, namespace, entries, next: next)
+        }
+    }
+
+    private static func entry(_ row: SQLRow, deleted: Bool) throws -> Entry {
+        Entry(parent: try row.id(0), name: row.text(1) ?? "", node: try row.id(2), sequence: row.int(3), deleted: deleted)
+    }
+
+    private static func page(_ sql: any SQLConnection, _ namespace: NamespaceID, _ entries: [Entry], next: String?) throws -> TreePage {
+        TreePage(
+            sequence: try namespaceInformation(sql, namespace).sequence, entries: entries, nodes: try nodes(sql, of: entries, besides: []), next: next)
+    }
+
+    /// The nodes that live entries name, each once.
+    private static func nodes(_ sql: any SQLConnection, of entries: [Entry], besides known: Set<NodeID>) throws -> [Node] {
+        var seen = known
+        return try entries.compactMap { entry in
+            guard !entry.deleted, seen.insert(entry.node).inserted, let row = try NodeRow.fetch(sql, entry.node) else { return nil }
+            return row.node(try NodeRow.content(sql, row.version))
+        }
+    }
+
+    func changes(_ session: Session, _ namespace: NamespaceID, after: Int64, limit: Int) async throws(DriveError) -> ChangePage {
+        try await read { sql in
+            try Self.requireMember(sql, session, namespace)
+            let information = try Self.namespaceInformation(sql, namespace)
+            let (identity, epoch) = try Self.identity(sql)
+            let count = min(max(limit, 100), Self.maximumPage)
+            let entryRows = try sql.query("""
+                SELECT parent, name, node, sequence, deleted_at FROM entries WHERE namespace = $1 AND sequence > $2 ORDER BY sequence LIMIT $3
+                """, [.id(namespace), .integer(after), .int(count)])
+            let nodeRows = try sql.query(
+                "SELECT \(NodeRow.columns) FROM nodes WHERE namespace = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
+                [.id(namespace), .integer(after), .int(count)])
+            // Rows of one operation share its number: a page ends before a number that it may not show whole.
+            var end = Int64.max
+            if entryRows.count == count, let last = entryRows.last { end = min(end, last.int(3)) }
+            if nodeRows.count == count, let last = nodeRows.last { end = min(end, last.int(2)) }
+            let entries = try entryRows.filter { $0.int(3) < end }.map { try Self.entry($0, deleted: !$0.isNull(4)) }
+            var nodes = try nodeRows.filter { $0.int(2) < end }.map { row in
+                let row = try NodeRow(row)
+                return row.node(try NodeRow.content(sql, row.version))
+            }
+            nodes += try Self.nodes(sql, of: entries, besides: Set(nodes.map(\.id)))
+            return ChangePage(
+                identity: identity, epoch: epoch, cursor: end == .max ? information.sequence : end - 1, more: end != .max, entries: entries,
+                nodes: nodes, quota: information.quota, used: information.used)
+        }
+    }
+}

@@ -1,0 +1,173 @@
+import Foundation
+import NIOCore
+import Shared
+
+// Upload sessions: hashes first, then what is needed, then a commit that names it.
+extension Drive {
+    /// A session and the chunks that it leased live this long after their last use, seconds.
+    static let uploadSeconds: Int64 = 24 * 3600
+    static let maximumHashes = 10_000
+
+    func startUpload(_ session: Session, _ namespace: NamespaceID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
+        let (references, time) = (try Self.references(request), now())
+        return try await write { sql in
+            try Self.requireMember(sql, session, namespace)
+            let upload = UploadID.make()
+            let expires = Self.expiry(time)
+            try sql.execute(
+                "INSERT INTO uploads (id, namespace, account, created, expires) VALUES ($1, $2, $3, $4, $5)",
+                [.id(upload), .id(namespace), .id(session.account), .time(time), .time(expires)])
+            return try Self.announce(sql, upload, namespace, references, request.pages, expires)
+        }
+    }
+
+    func extendUpload(_ session: Session, _ upload: UploadID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
+        let (references, time) = (try Self.references(request), now())
+        return try await write { sql in
+            let namespace = try Self.requireUpload(sql, session, upload, time)
+            let expires = Self.expiry(time)
+            try sql.execute("UPDATE uploads SET expires = $1 WHERE id = $2", [.time(expires), .id(upload)])
+            return try Self.announce(sql, upload, namespace, references, request.pages, expires)
+        }
+    }
+
+    /// What the session still waits for.
+    func uploadState(_ session: Session, _ upload: UploadID) async throws(DriveError) -> UploadAnswer {
+        let time = now()
+        return try await read { sql in
+            _ = try Self.requireUpload(sql, session, upload, time)
+            let chunks = try sql.query(
+                "SELECT hash FROM upload_chunks WHERE upload = $1 AND is_needed = 1 AND is_stored = 0 ORDER BY hash", [.id(upload)])
+            let pages = try sql.query("SELECT hash FROM upload_pages WHERE upload = $1 AND is_stored = 0 ORDER BY hash", [.id(upload)])
+            let expires = try sql.first("SELECT expires FROM uploads WHERE id = $1", [.id(upload)])?.time(0) ?? time
+            return UploadAnswer(
+                upload: upload, neededChunks: try chunks.map { try $0.hash(0) }, neededPages: try pages.map { try $0.hash(0) }, expires: expires)
+        }
+    }
+
+    private static func expiry(_ time: Timestamp) -> Timestamp { Timestamp(nanoseconds: time.nanoseconds + uploadSeconds * 1_000_000_000) }
+
+    private static func references(_ request: UploadRequest) throws(DriveError) -> [ChunkReference] {
+        let references: [ChunkReference]
+        do { references = try Manifest.unpack(request.chunks) } catch { throw .badRequest("chunks is no packed list of chunk references.") }
+        guard references.count <= maximumHashes, request.pages.count <= maximumHashes else {
+            throw .tooLarge("At most \(maximumHashes) hashes at a time.")
+        }
+        guard !references.contains(where: \.isHole) else { throw .badRequest("A hole is stored nowhere.") }
+        return references
+    }
+
+    /// The caller's live session, or `.uploadExpired`; somebody else's is not told apart from none.
+    static func requireUpload(_ sql: any SQLConnection, _ session: Session, _ upload: UploadID, _ time: Timestamp) throws -> NamespaceID {
+        guard let row = try sql.first("SELECT namespace, account, expires FROM uploads WHERE id = $1", [.id(upload)]),
+              try row.id(1) as AccountID == session.account, row.time(2) > time else { throw DriveError.uploadExpired }
+        return try row.id(0)
+    }
+
+    /// A chunk is "not needed" only if the caller's namespace holds it: knowing a hash gives nothing.
+    private static func announce(
+        _ sql: any SQLConnection, _ upload: UploadID, _ namespace: NamespaceID, _ references: [ChunkReference], _ pages: [ChunkHash], _ expires: Timestamp
+    ) throws -> UploadAnswer {
+        var needed: [ChunkHash] = [], neededPages: [ChunkHash] = []
+        for reference in references {
+            let isHeld = try sql.first("SELECT 1 FROM namespace_chunks WHERE namespace = $1 AND hash = $2", [.id(namespace), .hash(reference.hash)]) != nil
+            try sql.execute("""
+                INSERT INTO upload_chunks (upload, hash, length, is_stored, is_needed) VALUES ($1, $2, $3, 0, $4) ON CONFLICT (upload, hash) DO NOTHING
+                """, [.id(upload), .hash(reference.hash), .int(reference.length), .integer(isHeld ? 0 : 1)])
+            let isStored = try sql.first("SELECT is_stored FROM upload_chunks WHERE upload = $1 AND hash = $2", [.id(upload), .hash(reference.hash)])?.int(0) == 1
+            if !isHeld, !isStored { needed.append(reference.hash) }
+        }
+        for page in pages where try sql.first("SELECT 1 FROM namespace_pages WHERE namespace = $1 AND hash = $2", [.id(namespace), .hash(page)]) == nil {
+            try sql.execute(
+                "INSERT INTO upload_pages (upload, hash, is_stored) VALUES ($1, $2, 0) ON CONFLICT (upload, hash) DO NOTHING", [.id(upload), .hash(page)])
+            if try sql.first("SELECT is_stored FROM upload_pages WHERE upload = $1 AND hash = $2", [.id(upload), .hash(page)])?.int(0) == 0 {
+                neededPages.append(page)
+            }
+        }
+        return UploadAnswer(upload: upload, neededChunks: needed, neededPages: neededPages, expires: expires)
+    }
+
+    // MARK: Bytes
+
+    /// Takes chunks whose bytes the caller has checked against their hashes: what the store does not hold yet is written as one object.
+    func storeChunks(_ session: Session, _ upload: UploadID, _ bodies: [(reference: ChunkReference, bytes: ByteBuffer)]) async throws(DriveError) {
+        let time = now(), references = bodies.map(\.reference)
+        let absent = try await read { sql in
+            _ = try Self.requireUpload(sql, session, upload, time)
+            var absent: Set<ChunkHash> = []
+            for reference in references {
+                guard let row = try sql.first("SELECT length FROM upload_chunks WHERE upload = $1 AND hash = $2", [.id(upload), .hash(reference.hash)]),
+                      row.int(0) == Int64(reference.length) else {
+                    throw DriveError.badRequest("Chunk \(reference.hash) with \(reference.length) bytes was not announced in this upload.")
+                }
+                if try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(reference.hash)]) == nil { absent.insert(reference.hash) }
+            }
+            return absent
+        }
+        var seen: Set<ChunkHash> = []
+        let fresh = bodies.filter { absent.contains($0.reference.hash) && seen.insert($0.reference.hash).inserted }
+        let locations: [ChunkLocation]
+        do throws(ChunkStoreError) { locations = try await fresh.isEmpty ? [] : chunks.put(fresh) } catch { throw Self.translated(error) }
+        let placed = Dictionary(uniqueKeysWithValues: zip(fresh.map(\.reference.hash), locations))
+        try await write { sql in
+            if let first = locations.first {
+                try sql.execute(
+                    "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
+                    [.text(first.object), .int(locations.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
+            }
+            for reference in references {
+                if let location = placed[reference.hash] {
+                    try sql.execute("""
+                        INSERT INTO chunks (hash, length, object, byte_offset, reference_count, arrived) VALUES ($1, $2, $3, $4, 0, $5)
+                        ON CONFLICT (hash) DO NOTHING
+                        """, [.hash(reference.hash), .int(reference.length), .text(location.object), .int(location.offset), .time(time)])
+                } else if try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(reference.hash)]) == nil {
+                    throw DriveError.tryAgain("A chunk was collected while it was sent again.")
+                }
+                try sql.execute(
+                    "UPDATE upload_chunks SET is_stored = 1 WHERE upload = $1 AND hash = $2", [.id(upload), .hash(reference.hash)])
+            }
+        }
+    }
+
+    /// Takes one manifest page, which the caller has checked against its hash.
+    func storePage(_ session: Session, _ upload: UploadID, _ hash: ChunkHash, packed: [UInt8]) async throws(DriveError) {
+        guard let references = try? Manifest.unpack(packed), (1...Manifest.pageCount).contains(references.count) else {
+            throw .badRequest("A page holds 1 to \(Manifest.pageCount) packed chunk references.")
+        }
+        let time = now()
+        try await write { sql in
+            _ = try Self.requireUpload(sql, session, upload, time)
+            guard try sql.execute("UPDATE upload_pages SET is_stored = 1 WHERE upload = $1 AND hash = $2", [.id(upload), .hash(hash)]) == 1 else {
+                throw DriveError.badRequest("Page \(hash) was not announced in this upload.")
+            }
+            try sql.execute(
+                "INSERT INTO manifest_pages (hash, data, reference_count) VALUES ($1, $2, 0) ON CONFLICT (hash) DO NOTHING", [.hash(hash), .blob(packed)])
+        }
+    }
+
+    /// Where chunks lie, of those only that the namespace holds: proof of possession again.
+    func chunkLocations(_ session: Session, _ namespace: NamespaceID, _ hashes: [ChunkHash]) async throws(DriveError) -> [ChunkHash: ChunkLocation] {
+        try await read { sql in
+            try Self.requireMember(sql, session, namespace)
+            var found: [ChunkHash: ChunkLocation] = [:]
+            for hash in hashes {
+                guard let row = try sql.first("""
+                    SELECT c.object, c.byte_offset, c.length FROM namespace_chunks n JOIN chunks c ON c.hash = n.hash WHERE n.namespace = $1 AND n.hash = $2
+                    """, [.id(namespace), .hash(hash)]) else { continue }
+                found[hash] = ChunkLocation(object: row.text(0) ?? "", offset: UInt64(row.int(1)), length: UInt32(row.int(2)))
+            }
+            return found
+        }
+    }
+
+    func page(_ session: Session, _ namespace: NamespaceID, _ hash: ChunkHash) async throws(DriveError) -> [UInt8] {
+        try await read { sql in
+            try Self.requireMember(sql, session, namespace)
+            guard let row = try sql.first("""
+                SELECT p.data FROM namespace_pages n JOIN manifest_pages p ON p.hash = n.hash WHERE n.namespace = $1 AND n.hash = $2
+                """, [.id(namespace), .hash(hash)]), let data = row.blob(0) else { throw DriveError.notFound("There is no such page.") }
+            return data
+        }
+    }
+}

@@ -1,0 +1,75 @@
+import ArgumentParser
+import Foundation
+import Hummingbird
+import HummingbirdCore
+import HummingbirdTLS
+import Logging
+import NIOSSL
+import ServiceLifecycle
+import Shared
+
+struct Serve: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(abstract: "Serves the drive until it is told to stop (SIGTERM, SIGINT).")
+
+    @Option(help: "Address and port to listen on.") var listen = "127.0.0.1:8420"
+    @Option(help: "PEM file with the certificate chain, for HTTPS.") var tlsCertificate: String?
+    @Option(help: "PEM file with the certificate's private key.") var tlsKey: String?
+    @Option(help: "trace, debug, info, notice, warning, error or critical.") var logLevel = "info"
+    @OptionGroup var folder: DataFolder
+
+    func run() async throws {
+        guard let colon = listen.lastIndex(of: ":"), let port = Int(listen[listen.index(after: colon)...]) else {
+            throw ValidationError("--listen wants ADDRESS:PORT, such as 127.0.0.1:8420.")
+        }
+        guard let level = Logger.Level(rawValue: logLevel) else { throw ValidationError("\(logLevel) is no log level.") }
+        LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
+        var logger = Logger(label: "boxfs-server")
+        logger.logLevel = level
+        let lock = try folder.lock()
+        defer { close(lock) }
+        let hub = ChangeHub()
+        let drive = try folder.open { hub.committed($0, $1) }
+        let host = listen[..<colon].trimmingCharacters(in: CharacterSet(charactersIn: "[]"))
+        let application = Application(
+            router: API(drive: drive, hub: hub, limiter: RateLimiter()).router(), server: try server(),
+            configuration: .init(address: .hostname(host, port: port), serverName: "boxfs-server"), logger: logger)
+        let group = ServiceGroup(configuration: .init(
+            services: [.init(service: application), .init(service: Upkeep(drive: drive, hub: hub, logger: logger))],
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+        try await group.run()
+    }
+
+    private func server() throws -> HTTPServerBuilder {
+        guard let tlsCertificate, let tlsKey else {
+            guard tlsCertificate == nil, tlsKey == nil else { throw ValidationError("--tls-certificate and --tls-key go together.") }
+            return .http1()
+        }
+        let chain = try NIOSSLCertificate.fromPEMFile(tlsCertificate).map { NIOSSLCertificateSource.certificate($0) }
+        let key = try NIOSSLPrivateKey(file: tlsKey, format: .pem)
+        return try .tls(.http1(), tlsConfiguration: .makeServerConfiguration(certificateChain: chain, privateKey: .privateKey(key)))
+    }
+}
+
+/// What the server does by itself: collects garbage each hour, and lets long polls go when it ends.
+struct Upkeep: Service {
+    let drive: Drive
+    let hub: ChangeHub
+    let logger: Logger
+
+    func run() async throws {
+        try await withGracefulShutdownHandler {
+            await cancelWhenGracefulShutdown {
+                while !Task.isCancelled {
+                    try? await Task.sleep(for: .seconds(3600))
+                    guard !Task.isCancelled else { return }
+                    do {
+                        let report = try await drive.collectGarbage(graceSeconds: 3600)
+                        logger.info("garbage collected", metadata: ["chunks": "\(report.chunks)", "bytes": "\(report.bytes)"])
+                    } catch { logger.error("garbage collection failed", metadata: ["error": "\(error)"]) }
+                }
+            }
+        } onGracefulShutdown: {
+            hub.close()
+        }
+    }
+}
