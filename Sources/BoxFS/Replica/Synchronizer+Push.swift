@@ -60,17 +60,16 @@ extension Synchronizer {
     private func pushOnce() async throws -> Bool {
         guard state.withLock({ $0.stopped == nil }) else { return false }
         if let left = try Outgoing.load(tree) {
-            try await send(left)
+            try await bring(left)
             return true
         }
         guard let batch = try tree.lock.withLock({ () throws(FileSystemError) in try Batch.cut(tree) }) else { return false }
         defer { tree.lock.withLock { batch.release(tree) } }
         tell(sending: batch)
         defer { tell(sending: nil) }
-        var outgoing = try await seal(batch)
-        outgoing.request.upload = try await upload(outgoing)
+        let outgoing = try await seal(batch)
         try outgoing.save(tree)
-        try await send(outgoing)
+        try await bring(outgoing)
         if tree.lock.withLock({ tree.lastLog > batch.lastLog }) { pushSignal.raise() }
         return batch.isPartial
     }
@@ -110,6 +109,13 @@ extension Synchronizer {
 
     // MARK: The commit
 
+    /// Chunks first, then the commit. After an interruption the server says which chunks it has already, and whether it knows the commit.
+    private func bring(_ outgoing: Outgoing) async throws {
+        var outgoing = outgoing
+        outgoing.request.upload = try await upload(outgoing)
+        try await send(outgoing)
+    }
+
     private func send(_ outgoing: Outgoing) async throws {
         var outgoing = outgoing
         for attempt in 1...3 {
@@ -121,20 +127,23 @@ extension Synchronizer {
             } catch RemoteError.problem(let problem)
                 where attempt < 3 && [ProblemCode.chunksMissing.rawValue, ProblemCode.uploadExpired.rawValue].contains(problem.code) {
                 outgoing.request.upload = try await upload(outgoing.withAllChunks())
-                try outgoing.save(tree)
             }
         }
     }
 
     private func answered(_ outgoing: Outgoing, _ answer: CommitAnswer) throws {
         let results = Dictionary(answer.results.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        // Every operation took a number of its own, and the server tells all rows that it spoke of again under these numbers: what
+        // the feed said of them before is out of date, whether it waits in `deferred` or is still on its way.
+        let before = answer.sequence - Int64(outgoing.request.operations.count)
         try tree.lock.withLock { () throws(FileSystemError) in
             try tree.change { database in
                 try database.execute(sql: "DELETE FROM log WHERE id <= ?", arguments: [outgoing.lastLog])
                 try database.execute(sql: "DELETE FROM outbox")
+                try database.execute(sql: "DELETE FROM deferred WHERE sequence <= ?", arguments: [before])
             }
             for numbered in outgoing.request.operations {
-                if let result = results[numbered.id] { try take(result, of: numbered.operation) }
+                if let result = results[numbered.id] { try take(result, of: numbered.operation, before) }
             }
             try tree.forgetUnlinkedRows()
             try tree.commit()
@@ -150,16 +159,21 @@ extension Synchronizer {
     }
 
     /// What one operation's answer means here. The feed brings the rows themselves. Under `Tree.lock`.
-    private func take(_ result: OperationResult, of operation: Shared.Operation) throws(FileSystemError) {
+    private func take(_ result: OperationResult, of operation: Shared.Operation, _ before: Int64) throws(FileSystemError) {
         switch (operation, result.outcome) {
         case (.content(let node, _, let version, _, _, _), .applied), (.content(let node, _, let version, _, _, _), .merged):
             guard let inode = try tree.inode(of: node) else { return }
             inode.version = version
+            inode.sequence = max(inode.sequence, before)
             inode.file?.uploaded()
             tree.markDirty(inode)
         case (.create(let node, let parent, let name), .merged):
             guard let existing = result.detail.flatMap(NodeID.init), existing != node.id else { return }
             try adopt(existing, for: node.id, parent, name)
+        case (.setattr(let node, _, _, _, _, _, _), .applied), (.xattr(let node, _, _, _), .applied):
+            guard let inode = try tree.inode(of: node) else { return }
+            inode.sequence = max(inode.sequence, before)
+            tree.markDirty(inode)
         case (_, .conflicted), (_, .refused):
             note("\(operation.summary): \(result.outcome.rawValue)\(result.code.map { ", \($0)" } ?? "")\(result.detail.map { ": \($0)" } ?? "")")
         default: break

@@ -116,6 +116,7 @@ extension Committer {
                 return (.merged, .nameTaken, other.id.description)
             }
             place = try freeName(directory.id, name)
+            try tellAgain(other.id)
         }
         putNew(NodeRow(node, namespace: namespace, arrived: time))
         try insertEntry(directory.id, place, node.id)
@@ -144,6 +145,7 @@ extension Committer {
             row.links = 0
         }
         let place = try freeName(directory.id, name)
+        if place != name { try tellAgain(directory.id, name) }
         row.links += 1
         row.changed = time
         put(row)
@@ -154,7 +156,9 @@ extension Committer {
 
     func remove(_ id: NodeID, _ parent: NodeID, _ name: String, _ version: VersionID?, _ time: Timestamp) throws -> Result {
         guard let row = try node(id), let directory = try node(parent), let entry = try entry(directory.id, name), entry.node == row.id else {
-            return Self.applied     // gone already, or another stands there now
+            // Gone already, or another stands there now, which the caller shall see.
+            if let directory = try node(parent) { try tellAgain(directory.id, name) }
+            return Self.applied
         }
         if row.isDirectory, try !isEmpty(row.id) {
             try tellAgain(row.id)
@@ -219,6 +223,7 @@ extension Committer {
                 try unlink(occupant, old, time)
             } else {
                 place = try freeName(target.id, toName)
+                try tellAgain(occupant.node)
                 result = (.conflicted, .nameTaken, place)
             }
         }
@@ -287,7 +292,10 @@ extension Committer {
             put(row)
             return Self.applied
         }
-        if try NodeRow.content(sql, row.version) ?? .empty == content, row.deletedAt == nil { return Self.applied }
+        if try NodeRow.content(sql, row.version) ?? .empty == content, row.deletedAt == nil {
+            try tellAgain(row.id)
+            return Self.applied
+        }
         if row.deletedAt != nil {   // the edit wins: the file is back
             guard var back = try restore(row) else { return gone("The file is not there any more, nor its directory.") }
             try ledger.addVersion(version, of: back.id, content, session, request.device, time)

@@ -23,7 +23,7 @@ struct UmountCommand: ParsableCommand {
             throw CommandFailure(.notMounted, "\(path) is not in a BoxFS mount. boxfs status lists the mounts.")
         }
         let record = MountRegistry().record(of: mount)
-        guard let record, !MountPoint.isDead(mount.mountPoint), StateFolder.isInUse(record.stateFolder) else {
+        guard let record, !MountPoint.isDead(mount, record) else {
             return try cleanUp(mount, record)
         }
         let display = ProgressDisplay(verb: "Sending")
@@ -34,7 +34,7 @@ struct UmountCommand: ParsableCommand {
 
     /// The mount process died and left the mount behind; what it had not sent is in its state folder.
     private func cleanUp(_ mount: MountTable.Mount, _ record: MountRecord?) throws {
-        guard record != nil || MountPoint.isDead(mount.mountPoint) else {
+        guard MountPoint.isDead(mount, record) else {
             throw CommandFailure(.notMounted, "\(mount.mountPoint) is served by a process that left no address. Ask as the user who mounted it, or run: fusermount3 -u '\(mount.mountPoint)'")
         }
         try MountPoint.detach(mount.mountPoint, lazy: true)

@@ -8,7 +8,7 @@ enum MountPoint {
     static func prepare(_ path: String) throws(CommandFailure) -> String {
         var resolved = try AbsolutePath.resolve(path)
         if let mount = try MountTable.current().mount(at: resolved), mount.isBoxFS {
-            guard isDead(resolved) else {
+            guard isDead(mount, MountRegistry().record(of: mount)) else {
                 throw CommandFailure(.busy, "\(resolved) is mounted already. boxfs status \(resolved) shows it; boxfs umount \(resolved) ends it.")
             }
             try detach(resolved, lazy: true)
@@ -26,10 +26,14 @@ enum MountPoint {
         return resolved
     }
 
-    /// Whether the kernel still shows a FUSE mount whose process is gone.
-    static func isDead(_ path: String) -> Bool {
-        var status = stat()
-        return stat(path, &status) != 0 && errno == ENOTCONN
+    /// Whether the kernel still shows a mount whose process is gone.
+    ///
+    /// The state folder's lock tells, where it is known. Otherwise statfs(2), which the kernel has no cached answer for: stat(2) of
+    /// the root may go on succeeding from the kernel's memory.
+    static func isDead(_ mount: MountTable.Mount, _ record: MountRecord?) -> Bool {
+        if let record, access(record.stateFolder + "/lock", R_OK) == 0 { return !StateFolder.isInUse(record.stateFolder) }
+        var space = statvfs()
+        return statvfs(mount.mountPoint, &space) != 0 && (errno == ENOTCONN || errno == ECONNABORTED)
     }
 
     private static func isEmpty(_ path: String) -> Bool {
