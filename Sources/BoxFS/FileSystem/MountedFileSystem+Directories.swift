@@ -11,6 +11,7 @@ extension MountedFileSystem {
         try handle.lock.withLock { () throws(FileSystemError) in
             try tree.lock.withLock { () throws(FileSystemError) in
                 if offset == 0 { try list(handle) }
+                defer { releaseLoaded(handle) }
                 try give(handle, from: offset, plus: plus, take)
             }
         }
@@ -39,9 +40,15 @@ extension MountedFileSystem {
             guard take(DirectoryEntry(name: "..", attributes: attributes(try tree.inode(parent)), nextOffset: 2)) else { return }
             at = 2
         }
+        var loaded = 0      // listed entries before this index have been looked for in memory
         let unchanged = handle.listingVersion == handle.inode.directoryVersion
         while Int(at) - 2 < handle.listing.count {
             let listed = handle.listing[Int(at) - 2]
+            if plus, Int(at) - 2 >= loaded {
+                loaded = Int(at) - 2 + Self.loadCount
+                releaseLoaded(handle)
+                try load(handle, from: Int(at) - 2)
+            }
             at += 1
             // What was removed since must not come back to life in the kernel's cache.
             if !unchanged, try tree.entry(handle.inode.number, listed.name) != listed.inode { continue }
@@ -56,6 +63,27 @@ extension MountedFileSystem {
             }
             if !plus { tree.releaseIfUnused(inode) }
         }
+    }
+
+    private static let loadCount = 32
+
+    /// Brings the next inodes of a listing into memory with one statement.
+    private func load(_ handle: Handle, from index: Int) throws(FileSystemError) {
+        let wanted = handle.listing[index..<min(index + Self.loadCount, handle.listing.count)]
+        guard wanted.count == Self.loadCount, wanted.allSatisfy({ tree.inodes[$0.inode] == nil }) else { return }
+        let marks = [String](repeating: "?", count: Self.loadCount).joined(separator: ", ")
+        let inodes = try tree.database.read { database in
+            let statement = try database.cachedStatement(sql: "SELECT \(Inode.columns) FROM nodes WHERE inode IN (\(marks))")
+            return try Row.fetchAll(statement, arguments: StatementArguments(wanted.map { Int64($0.inode.rawValue) })).map { try Inode(row: $0) }
+        }
+        for inode in inodes { tree.inodes[inode.number] = inode }
+        handle.loaded = inodes
+    }
+
+    /// Lets go of what was loaded and not taken.
+    private func releaseLoaded(_ handle: Handle) {
+        for inode in handle.loaded { tree.releaseIfUnused(inode) }
+        handle.loaded = []
     }
 
     func releasedir(_ id: HandleID) {

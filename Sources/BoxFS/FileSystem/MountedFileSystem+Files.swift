@@ -41,7 +41,7 @@ extension MountedFileSystem {
         let ahead = handle.readAhead.withLock { $0.window(offset: offset, count: count) }
         if let ahead {
             let chunks = file.absentChunks(from: ahead.lowerBound, count: ahead.count)
-            if !chunks.isEmpty { fetcher.prefetch(chunks) }
+            if chunks.isEmpty { file.warm(from: ahead.lowerBound, count: ahead.count) } else { fetcher.prefetch(chunks) }
         }
         return try file.read(offset: offset, count: count, inode: handle.inode.number)
     }
@@ -85,6 +85,7 @@ extension MountedFileSystem {
         tree.lock.withLock {
             let inode = handle.inode
             inode.uses -= 1
+            if handle.isWritable { tree.openWriters -= 1 }
             // A mapped page may be written after the last close's flush; a failure shows in `Tree.failure`.
             if handle.isWritable { try? tree.logContent(inode) }
             if inode.uses == 0 { inode.file?.closeDescriptors() }

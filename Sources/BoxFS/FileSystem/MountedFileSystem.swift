@@ -53,6 +53,7 @@ final class MountedFileSystem: FileSystemOperations {
     /// Under `Tree.lock`.
     func register(_ inode: Inode, flags: Int32) -> HandleID {
         inode.uses += 1
+        if flags & 3 != 0 { tree.openWriters += 1 }
         let handle = Handle(inode: inode, flags: flags)
         return handles.withLock { table in
             let id = HandleID(rawValue: table.next)
@@ -89,6 +90,8 @@ final class Handle: @unchecked Sendable {
     /// A directory's listing as it was when it was last read from its start. Guarded by `lock`.
     var listing: [Listed] = []
     var listingVersion: UInt64 = 0
+    /// Inodes that one statement brought for the listing under way.
+    var loaded: [Inode] = []
     struct Listed { let name: String, inode: InodeNumber }
     let lock = Lock()
     /// Where a sequential reader would go on, and how many chunks are fetched ahead of it.

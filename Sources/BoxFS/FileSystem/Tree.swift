@@ -26,6 +26,8 @@ final class Tree: @unchecked Sendable {
     /// The newest log record, and the newest that is part of a commit under way.
     var lastLog: Int64 = 0
     var lastCut: Int64 = 0
+    /// Handles that may write.
+    var openWriters = 0
     /// Changes lie in the open transaction.
     var hasUncommitted = false
     /// Why nothing can be changed any more: the local database failed.

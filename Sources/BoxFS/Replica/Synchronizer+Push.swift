@@ -8,6 +8,8 @@ extension Synchronizer {
     /// How long the log must have been quiet before it is sent, and how long it may wait at most, in milliseconds. Waiting lets
     /// temporary files vanish before they are sent, and leaves the machine to the programs that write.
     private static let quietMilliseconds = 15, patienceMilliseconds = 400
+    /// The same while a file is open for writing: what is sent now would have to be copied for its next write.
+    private static let openQuietMilliseconds = 150, openPatienceMilliseconds = 2000
 
     func pushLoop() async {
         var failures = 0
@@ -32,14 +34,17 @@ extension Synchronizer {
     }
 
     private func settle() async throws {
-        var waited = 0
+        var waited = 0, quiet = 0
         var seen: Int64 = -1
-        while waited < Self.patienceMilliseconds, state.withLock({ $0.flushRequests == 0 }) {
-            let newest = tree.lock.withLock { tree.lastLog }
-            if newest == seen { return }
+        while state.withLock({ $0.flushRequests == 0 }) {
+            let (newest, isOpen) = tree.lock.withLock { (tree.lastLog, tree.openWriters > 0) }
+            if newest != seen { quiet = 0 }
             seen = newest
+            if quiet >= (isOpen ? Self.openQuietMilliseconds : Self.quietMilliseconds) { return }
+            if waited >= (isOpen ? Self.openPatienceMilliseconds : Self.patienceMilliseconds) { return }
             try await Task.sleep(for: .milliseconds(Self.quietMilliseconds))
             waited += Self.quietMilliseconds
+            quiet += Self.quietMilliseconds
         }
     }
 

@@ -167,6 +167,19 @@ final class FileContent: @unchecked Sendable {
         return OpenDescriptor(opened.fileDescriptor, keptOpenBy: opened)
     }
 
+    /// Has the kernel read the local chunks of these slots from the disk: a sequential reader is on its way to them.
+    func warm(from index: Int, count: Int) {
+        let chunks = lock.withLock {
+            slots.dropFirst(index).prefix(count).flatMap { slot -> [ChunkReference] in
+                guard case .chunks(let chunks) = slot else { return [] }
+                return chunks.filter { !$0.isHole }
+            }
+        }
+        for chunk in chunks where cache.contains(chunk.hash) {
+            if let opened = cache.open(chunk) { posix_fadvise(opened.fileDescriptor, 0, 0, POSIX_FADV_WILLNEED) }
+        }
+    }
+
     /// The chunks of the slots from `index` on that are not here, at most `count`: what read-ahead should bring.
     func absentChunks(from index: Int, count: Int) -> [ChunkReference] {
         lock.withLock {
@@ -426,9 +439,7 @@ final class FileContent: @unchecked Sendable {
             return (descriptors, unsynced)
         }
         do throws(FileSystemError) {
-            for descriptor in descriptors {
-                guard fdatasync(descriptor.rawValue) == 0 else { throw .io }
-            }
+            guard SyncPool.shared.sync(descriptors) else { throw .io }
             for chunk in chunks {
                 guard let opened = cache.open(chunk) else { continue }  // already on the server and evicted
                 guard fsync(opened.fileDescriptor) == 0 else { throw .io }

@@ -1,0 +1,108 @@
+import Foundation
+import Glibc
+import Synchronization
+import Testing
+@testable import BoxFS
+
+/// Both ends of the control socket, with a mount that only notes what it is asked.
+@Suite struct CommandControlTests {
+    final class RecordingControl: MountControl {
+        struct State: Sendable { var asked: [String] = [], isCancelled = false, isWaiting = false }
+        let state = Mutex(State())
+
+        func note(_ text: String) { state.withLock { $0.asked.append(text) } }
+
+        func status() -> MountStatus {
+            MountStatus(
+                server: "http://x", account: "ada", mountPoint: "/m", connected: false, lastError: "no route", pendingChanges: 1,
+                pendingBytes: 2, uploadBytesPerSecond: 3, downloadBytesPerSecond: 4, cacheUsedBytes: 5, cacheLimitBytes: 6, unsentBytes: 7,
+                sending: ["ä b"], stopped: nil, problems: ["p"])
+        }
+
+        func flush(path: String?, progress: @escaping @Sendable (FlushProgress) -> Void) async throws(ControlError) {
+            note("flush \(path ?? "all")")
+            if path == "stopped" { throw .stopped("Log in again.") }
+            for left in [2, 1] { progress(FlushProgress(changesLeft: left, changesTotal: 2, bytesLeft: 0, bytesTotal: 0)) }
+            guard path == "forever" else { return }
+            state.withLock { $0.isWaiting = true }
+            try? await Task.sleep(for: .seconds(60))
+            state.withLock { $0.isCancelled = Task.isCancelled }
+        }
+
+        func dropCache() async throws(ControlError) { throw .failed("The disk is gone.") }
+
+        func unmount(now: Bool, progress: @escaping @Sendable (FlushProgress) -> Void) async throws(ControlError) {
+            note("unmount \(now)")
+            throw .busy
+        }
+    }
+
+    let folder = TestFolder()
+    let control = RecordingControl()
+
+    /// - Parameter deep: makes the socket's path longer than sun_path holds.
+    func start(deep: Bool = false) throws -> (server: ControlServer, client: ControlClient) {
+        var path = folder / "state"
+        if deep { path += "/" + String(repeating: "d", count: 200) }
+        try PrivateFile.makeFolder(path)
+        let server = try ControlServer(folder: path, control: control)
+        server.start()
+        let record = MountRecord(mountPoint: "/m", stateFolder: path, process: getpid(), profile: "default", server: "http://x", account: "ada")
+        return (server, ControlClient(record: record))
+    }
+
+    @Test(arguments: [false, true]) func `a status comes back whole`(deep: Bool) throws {
+        let (server, client) = try start(deep: deep)
+        defer { server.stop() }
+        #expect(try client.ask(.status) == .status(control.status()))
+        #expect(TestFolder.mode("\(client.record.stateFolder)/\(ControlSocket.name)") == 0o600)
+    }
+
+    @Test func `progress is passed on, in order`() throws {
+        let (server, client) = try start()
+        defer { server.stop() }
+        var seen: [Int] = []
+        #expect(try client.ask(.flush(path: "a/b")) { seen.append($0.changesLeft) } == .done)
+        #expect(seen == [2, 1])
+        #expect(control.state.withLock { $0.asked } == ["flush a/b"])
+    }
+
+    @Test func `errors keep their meaning`() throws {
+        let (server, client) = try start()
+        defer { server.stop() }
+        #expect(#expect(throws: CommandFailure.self) { try client.ask(.unmount(now: true)) }?.status == .busy)
+        #expect(#expect(throws: CommandFailure.self) { try client.ask(.flush(path: "stopped")) }?.description == "Log in again.")
+        #expect(#expect(throws: CommandFailure.self) { try client.ask(.dropCache) }?.description == "The disk is gone.")
+    }
+
+    @Test func `a client that gives up cancels what it asked for`() throws {
+        let (server, client) = try start()
+        defer { server.stop() }
+        let failure = #expect(throws: CommandFailure.self) { try client.ask(.flush(path: "forever"), timeoutSeconds: 0.3) }
+        #expect(failure?.status == .timedOut)
+        let deadline = ControlClient.now() + 10
+        while !control.state.withLock({ $0.isCancelled }), ControlClient.now() < deadline { usleep(10_000) }
+        #expect(control.state.withLock { $0.isCancelled })
+    }
+
+    @Test func `nobody there is "not mounted"`() throws {
+        let (server, client) = try start()
+        server.stop()
+        #expect(#expect(throws: CommandFailure.self) { try client.ask(.status) }?.status == .notMounted)
+    }
+
+    @Test func `nonsense closes the connection and nothing else`() throws {
+        let (server, client) = try start()
+        defer { server.stop() }
+        for line in ["\n", "{}\n", "{\"status\":1}\n", "\u{0}\n", String(repeating: "x", count: 2 << 20)] {
+            let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+            #expect(ControlSocket.withAddress(in: client.record.stateFolder) { connect(socket, $0, $1) } == 0)
+            _ = line.withCString { send(socket, $0, strlen($0), Int32(MSG_NOSIGNAL)) }
+            shutdown(socket, Int32(SHUT_WR))
+            var byte: UInt8 = 0
+            #expect(recv(socket, &byte, 1, 0) <= 0)
+            close(socket)
+        }
+        #expect(try client.ask(.status) == .status(control.status()))
+    }
+}

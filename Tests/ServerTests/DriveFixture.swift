@@ -1,0 +1,175 @@
+import Foundation
+import NIOCore
+import Shared
+import Synchronization
+import Testing
+@testable import Server
+
+/// Chunks in memory; objects can be lost and damaged on purpose.
+final class MemoryChunkStore: ChunkStore {
+    struct Object { var bytes: [UInt8], modified: Timestamp }
+    let held = Mutex<[String: Object]>([:])
+    let clock: TestClock
+
+    init(clock: TestClock) { self.clock = clock }
+
+    func put(_ chunks: [(reference: ChunkReference, bytes: ByteBuffer)]) async throws(ChunkStoreError) -> [ChunkLocation] {
+        let name = UUID().uuidString.lowercased()
+        var bytes: [UInt8] = [], locations: [ChunkLocation] = []
+        for chunk in chunks {
+            locations.append(ChunkLocation(object: name, offset: UInt64(bytes.count), length: chunk.reference.length))
+            bytes += chunk.bytes.readableBytesView
+        }
+        let object = Object(bytes: bytes, modified: clock.now)
+        held.withLock { $0[name] = object }
+        return locations
+    }
+
+    func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer {
+        guard let object = held.withLock({ $0[location.object] }) else { throw .notFound }
+        return ByteBuffer(bytes: object.bytes[Int(location.offset)..<Int(location.offset) + Int(location.length)])
+    }
+
+    func remove(object: String) async throws(ChunkStoreError) { held.withLock { $0[object] = nil } }
+
+    func objects() async throws(ChunkStoreError) -> [StoredObject] {
+        held.withLock { $0.map { StoredObject(name: $0.key, byteCount: UInt64($0.value.bytes.count), modified: $0.value.modified) } }
+    }
+}
+
+/// Stands still until it is told to go on.
+final class TestClock: Sendable {
+    private let time = Mutex(Timestamp(nanoseconds: 1_800_000_000_000_000_000))
+    var now: Timestamp { time.withLock { $0 } }
+    func advance(seconds: Int64) { time.withLock { $0 = Timestamp(nanoseconds: $0.nanoseconds + seconds * 1_000_000_000) } }
+}
+
+/// A drive in a folder of its own, with a clock that the test moves. The folder goes when the test ends.
+final class DriveFixture: Sendable {
+    let drive: Drive
+    let clock = TestClock()
+    let chunks: MemoryChunkStore
+    private let folder: String
+
+    init() throws {
+        folder = NSTemporaryDirectory() + "/boxfs-drive-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        chunks = MemoryChunkStore(clock: clock)
+        drive = Drive(store: try SQLiteStore(path: folder + "/database"), chunks: chunks, now: { [clock] in clock.now })
+    }
+
+    deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+    func account(_ name: String, quota: UInt64? = nil) async throws {
+        try await drive.addAccount(name, password: "correct horse", quota: quota)
+    }
+
+    /// A device of the account, signed in.
+    func device(_ user: String, _ name: String) async throws -> TestDevice {
+        let answer = try await drive.login(LoginRequest(user: user, password: "correct horse", device: name), address: "192.0.2.1")
+        let session = try await drive.authenticate(answer.token)
+        let home = try #require(answer.account.namespaces.first)
+        return TestDevice(fixture: self, session: session, namespace: home.id, root: home.root, name: name)
+    }
+
+    func expectClean(_ location: SourceLocation = #_sourceLocation) async throws {
+        #expect(try await drive.fsck(checkBytes: true).problems == [], sourceLocation: location)
+    }
+}
+
+/// What a mount does, without the mount.
+struct TestDevice {
+    let fixture: DriveFixture
+    let session: Session
+    let namespace: NamespaceID
+    let root: NodeID
+    let name: String
+    var drive: Drive { fixture.drive }
+
+    func node(_ type: FileType, _ id: NodeID = .make(), target: String? = nil) -> Node {
+        let time = fixture.clock.now
+        return Node(
+            id: id, sequence: 0, mode: type.rawValue | 0o644, uid: 1, gid: 1, accessed: time, modified: time, changed: time, created: time,
+            links: 1, target: target)
+    }
+
+    /// Uploads what is needed and commits.
+    @discardableResult
+    func commit(_ operations: [Shared.Operation], chunks: [[UInt8]] = [], id: CommitID = .make()) async throws -> [OperationResult] {
+        let upload = try await chunks.isEmpty ? nil : self.upload(chunks)
+        return try await drive.commit(session, namespace, request(operations, upload, id)).results
+    }
+
+    func request(_ operations: [Shared.Operation], _ upload: UploadID? = nil, _ id: CommitID = .make()) -> CommitRequest {
+        CommitRequest(
+            commit: id, upload: upload, device: name,
+            operations: operations.enumerated().map { NumberedOperation(id: Int64($0.offset), operation: $0.element) })
+    }
+
+    func upload(_ bodies: [[UInt8]]) async throws -> UploadID {
+        let references = bodies.map(Self.reference)
+        let answer = try await drive.startUpload(session, namespace, UploadRequest(chunks: Data(Manifest.pack(references)), pages: []))
+        let needed = Set(answer.neededChunks)
+        let sent = zip(references, bodies).filter { needed.contains($0.0.hash) }.map { (reference: $0.0, bytes: ByteBuffer(bytes: $0.1)) }
+        if !sent.isEmpty { try await drive.storeChunks(session, answer.upload, sent) }
+        return answer.upload
+    }
+
+    static func reference(_ bytes: [UInt8]) -> ChunkReference { ChunkReference(hash: SHA256.hash(bytes), length: UInt32(bytes.count)) }
+
+    static func content(_ chunks: [[UInt8]]) -> Content { Content(Manifest(chunks: chunks.map(reference))) }
+
+    func write(_ node: NodeID, base: VersionID?, _ text: String, as version: VersionID = .make()) -> Shared.Operation {
+        .content(
+            node: node, base: base, version: version, content: Self.content(text.isEmpty ? [] : [Array(text.utf8)]), modified: fixture.clock.now,
+            changed: fixture.clock.now)
+    }
+
+    func rename(_ node: NodeID, _ name: String, to toName: String, from parent: NodeID? = nil, in toParent: NodeID? = nil, replaced: NodeID? = nil) -> Shared.Operation {
+        .rename(node: node, parent: parent ?? root, name: name, toParent: toParent ?? root, toName: toName, replaced: replaced, time: fixture.clock.now)
+    }
+
+    func remove(_ node: NodeID, _ name: String, from parent: NodeID? = nil, version: VersionID? = nil) -> Shared.Operation {
+        .remove(node: node, parent: parent ?? root, name: name, version: version, time: fixture.clock.now)
+    }
+
+    /// A file of one chunk in the root, committed.
+    @discardableResult
+    func makeFile(_ name: String, _ text: String) async throws -> (node: NodeID, version: VersionID) {
+        let node = self.node(.regular), version = VersionID.make()
+        let results = try await commit(
+            [.create(node: node, parent: root, name: name), write(node.id, base: nil, text, as: version)], chunks: [Array(text.utf8)])
+        #expect(results.map(\.outcome) == [.applied, .applied])
+        return (node.id, version)
+    }
+
+    func makeDirectory(_ name: String, in parent: NodeID? = nil) async throws -> NodeID {
+        let node = self.node(.directory)
+        let results = try await commit([.create(node: node, parent: parent ?? root, name: name)])
+        #expect(results[0].outcome == .applied)
+        return node.id
+    }
+
+    /// Name → node of a directory, over as many pages as it takes.
+    func list(_ directory: NodeID? = nil, limit: Int = 1000) async throws -> [String: Node] {
+        var found: [String: Node] = [:], after: String?
+        repeat {
+            let page = try await drive.children(session, namespace, directory ?? root, after: after, limit: limit)
+            let nodes = Dictionary(uniqueKeysWithValues: page.nodes.map { ($0.id, $0) })
+            for entry in page.entries { found[entry.name] = nodes[entry.node] }
+            after = page.next
+        } while after != nil
+        return found
+    }
+
+    /// What a file of one inline chunk or none holds.
+    func text(_ node: Node?) async throws -> String? {
+        guard let content = node?.content, let inline = content.inline else { return node.map { _ in "" } }
+        var text = ""
+        for reference in try Manifest.unpack(inline) {
+            let location = try #require(try await drive.chunkLocations(session, namespace, [reference.hash])[reference.hash])
+            text += String(decoding: try await drive.chunks.read(location).readableBytesView, as: UTF8.self)
+        }
+        return text
+    }
+}
