@@ -57,7 +57,10 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings),
+        .testTarget(name: "BoxFSTests", dependencies: ["BoxFS", "Shared"], swiftSettings: settings),
         .testTarget(name: "SharedTests", dependencies: ["Shared"], swiftSettings: settings),
+        .systemLibrary(name: "CXattr", path: "Tests/CXattr"),
+        .testTarget(name: "EndToEndTests", dependencies: ["CXattr"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

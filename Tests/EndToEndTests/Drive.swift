@@ -1,0 +1,253 @@
+import Foundation
+import Glibc
+import Testing
+
+/// A server and its mounts as child processes, in a folder of their own, ended by their process ids.
+///
+/// A watchdog kills the mounts when a test takes too long: a hanging system call then fails instead of hanging the run.
+final class Drive: @unchecked Sendable {       // used by one test at a time; the watchdog only reads process ids under `lock`
+    let root: String
+    let port: Int
+    private var server: Process?
+    private var mounts: [Mount] = []
+    private let lock = NSLock()
+    private var isOver = false
+
+    static let binaries = ProcessInfo.processInfo.environment["BOXFS_BIN"] ?? FileManager.default.currentDirectoryPath + "/bin"
+
+    init(seconds: Double = 150) throws {
+        root = NSTemporaryDirectory() + "boxfs-test-\(UUID().uuidString.prefix(8))"
+        port = try Self.freePort()
+        try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+        try startServer()
+        try addAccount("ann")
+        Thread.detachNewThread { [weak self] in
+            Thread.sleep(forTimeInterval: seconds)
+            self?.abort()
+        }
+    }
+
+    deinit { end() }
+
+    private func abort() {
+        lock.withLock {
+            guard !isOver else { return }
+            for mount in mounts { mount.kill() }
+        }
+    }
+
+    func end() {
+        lock.withLock { isOver = true }
+        for mount in mounts { mount.kill() }
+        if let server, server.isRunning {
+            Glibc.kill(server.processIdentifier, SIGKILL)
+            server.waitUntilExit()
+        }
+        try? FileManager.default.removeItem(atPath: root)
+    }
+
+    private static func freePort() throws -> Int {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        defer { close(descriptor) }
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_addr.s_addr = in_addr_t(0x7F00_0001).bigEndian
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        return try withUnsafeMutablePointer(to: &address) { pointer in
+            try pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { pointer in
+                try #require(bind(descriptor, pointer, length) == 0 && getsockname(descriptor, pointer, &length) == 0)
+            }
+            return Int(UInt16(bigEndian: pointer.pointee.sin_port))
+        }
+    }
+
+    // MARK: The server
+
+    var url: String { "http://127.0.0.1:\(port)" }
+
+    func startServer() throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: Self.binaries + "/boxfs-server")
+        process.arguments = ["serve", "--data", root + "/data", "--listen", "127.0.0.1:\(port)", "--log-level", "warning"]
+        try process.run()
+        server = process
+        try eventually("the server answers") { (try? run("curl", ["-sf", "-o", "/dev/null", url + "/health/live"]))?.status == 0 }
+    }
+
+    func stopServer(_ signal: Int32 = SIGTERM) {
+        guard let server else { return }
+        Glibc.kill(server.processIdentifier, signal)
+        server.waitUntilExit()
+    }
+
+    func addAccount(_ name: String, quota: String? = nil) throws {
+        let arguments = ["user", "add", name, "--password-stdin", "--data", root + "/data"] + (quota.map { ["--quota", $0] } ?? [])
+        let added = try run(Self.binaries + "/boxfs-server", arguments, input: "secret of \(name)\n")
+        try #require(added.status == 0, "\(added.output)")
+    }
+
+    func fsck() throws -> (status: Int32, output: String) {
+        try run(Self.binaries + "/boxfs-server", ["fsck", "--bytes", "--data", root + "/data"])
+    }
+
+    // MARK: Mounts
+
+    func mount(_ name: String, account: String = "ann", _ options: [String] = []) throws -> Mount {
+        let mount = Mount(drive: self, name: name)
+        try FileManager.default.createDirectory(atPath: mount.path, withIntermediateDirectories: true)
+        let login = try mount.boxfs(["login", url, "--user", account, "--password-stdin"], input: "secret of \(account)\n")
+        try #require(login.status == 0, "\(login.output)")
+        try mount.start(options)
+        lock.withLock { mounts.append(mount) }
+        return mount
+    }
+}
+
+/// One mounted folder with a home of its own.
+final class Mount: @unchecked Sendable {       // see `Drive`
+    let path: String
+    let home: String
+    private(set) var process: Process?
+    private var options: [String] = []
+
+    init(drive: Drive, name: String) {
+        path = "\(drive.root)/\(name)"
+        home = "\(drive.root)/home-\(name)"
+    }
+
+    private var environment: [String: String] {
+        ProcessInfo.processInfo.environment.merging([
+            "HOME": home, "XDG_CONFIG_HOME": home + "/config", "XDG_STATE_HOME": home + "/state", "XDG_CACHE_HOME": home + "/cache",
+            "XDG_RUNTIME_DIR": home + "/run",
+        ]) { _, new in new }
+    }
+
+    var stateFolder: String {
+        let mounts = home + "/state/boxfs/mounts"
+        return mounts + "/" + ((try? FileManager.default.contentsOfDirectory(atPath: mounts).first) ?? "none")
+    }
+
+    func boxfs(_ arguments: [String], input: String? = nil) throws -> (status: Int32, output: String) {
+        try FileManager.default.createDirectory(atPath: home + "/run", withIntermediateDirectories: true)
+        return try run(Drive.binaries + "/boxfs", arguments, input: input, environment: environment)
+    }
+
+    func start(_ options: [String]? = nil) throws {
+        if let options { self.options = options }
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: Drive.binaries + "/boxfs")
+        process.arguments = ["mount", path, "--foreground"] + self.options
+        process.environment = environment
+        process.standardError = FileHandle.nullDevice
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        self.process = process
+        try eventually("\(path) is mounted") { isMounted }
+    }
+
+    var isMounted: Bool {
+        ((try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? "").contains(" \(path) ")
+    }
+
+    /// SIGKILL. The dead mount stays, so that nobody writes into the folder beneath.
+    func killProcess() {
+        guard let process, process.isRunning else { return }
+        Glibc.kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+    }
+
+    /// SIGKILL, and the dead mount out of the way.
+    func kill() {
+        killProcess()
+        while isMounted, umount2(path, Int32(MNT_DETACH)) == 0 {}
+    }
+
+    func flush() throws {
+        let flushed = try boxfs(["flush", path])
+        try #require(flushed.status == 0, "\(flushed.output)")
+    }
+
+    func unmount(_ more: [String] = []) throws {
+        let ended = try boxfs(["umount", path] + more)
+        try #require(ended.status == 0, "\(ended.output)")
+        process?.waitUntilExit()
+    }
+
+    // MARK: Files
+
+    func callAsFunction(_ name: String) -> String { "\(path)/\(name)" }
+
+    func write(_ name: String, _ bytes: [UInt8]) throws {
+        let descriptor = open(self(name), O_WRONLY | O_CREAT | O_TRUNC, 0o644)
+        try #require(descriptor >= 0, "open \(name): errno \(errno)")
+        defer { close(descriptor) }
+        var done = 0
+        while done < bytes.count {
+            let part = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress! + done, min(bytes.count - done, 1 << 20)) }
+            try #require(part > 0, "write \(name): errno \(errno)")
+            done += part
+        }
+    }
+
+    func read(_ name: String) -> [UInt8]? { (try? Data(contentsOf: URL(fileURLWithPath: self(name)))).map { Array($0) } }
+
+    func names(_ directory: String = ".") throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: self(directory)).sorted() }
+}
+
+/// Runs a program to its end.
+func run(_ program: String, _ arguments: [String], input: String? = nil, environment: [String: String]? = nil) throws -> (status: Int32, output: String) {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: program.hasPrefix("/") ? program : "/usr/bin/" + program)
+    process.arguments = arguments
+    if let environment { process.environment = environment }
+    let output = Pipe(), source = Pipe()
+    process.standardOutput = output
+    process.standardError = output
+    process.standardInput = source
+    try process.run()
+    if let input { try? source.fileHandleForWriting.write(contentsOf: Data(input.utf8)) }
+    try? source.fileHandleForWriting.close()
+    let bytes = output.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    return (process.terminationStatus, String(decoding: bytes, as: UTF8.self))
+}
+
+/// Waits for a condition, which must come true in time.
+func eventually(_ what: String, seconds: Double = 20, _ condition: () throws -> Bool) throws {
+    let end = Date(timeIntervalSinceNow: seconds)
+    while try !condition() {
+        try #require(Date() < end, "not within \(seconds) s: \(what)")
+        usleep(20_000)
+    }
+}
+
+/// Random numbers that a printed seed brings back (SplitMix64, Steele et al. 2014).
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    /// BOXFS_SEED, or a new seed; printed before the first draw.
+    init(_ name: String) {
+        state = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
+        print("\(name): BOXFS_SEED=\(state)")
+    }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+
+    mutating func bytes(_ count: Int) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        for index in stride(from: 0, to: count, by: 8) {
+            var word = next()
+            for at in index..<min(index + 8, count) {
+                bytes[at] = UInt8(truncatingIfNeeded: word)
+                word >>= 8
+            }
+        }
+        return bytes
+    }
+}

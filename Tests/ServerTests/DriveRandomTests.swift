@@ -1,0 +1,153 @@
+import Foundation
+import Shared
+import Testing
+@testable import Server
+
+/// SplitMix64: short, and the same everywhere.
+struct SeededGenerator: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+}
+
+/// Thousands of operations of two devices, most of them out of date, many senseless. Afterwards, and on the way, every count is right,
+/// and a replica that only ever saw the feed shows the same tree. `BOXFS_SEED` repeats a run.
+@Suite struct DriveRandomTests {
+    /// What a mount keeps of the feed.
+    struct Replica {
+        var cursor: Int64 = 0
+        var entries: [NodeID: [String: (node: NodeID, sequence: Int64)]] = [:]
+
+        mutating func pull(_ device: TestDevice, limit: Int) async throws {
+            while true {
+                let page = try await device.drive.changes(device.session, device.namespace, after: cursor, limit: limit)
+                for entry in page.entries.sorted(by: { $0.sequence < $1.sequence }) {
+                    let current = entries[entry.parent]?[entry.name]
+                    if let current, current.sequence > entry.sequence { continue }
+                    if !entry.deleted {
+                        entries[entry.parent, default: [:]][entry.name] = (entry.node, entry.sequence)
+                    } else if current?.node == entry.node {
+                        entries[entry.parent]?[entry.name] = nil
+                    }
+                }
+                #expect(page.cursor >= cursor)
+                #expect(!page.more || page.cursor > cursor, "a page brings the reader on")
+                guard page.more, page.cursor > cursor else { return cursor = page.cursor }
+                cursor = page.cursor
+            }
+        }
+
+        /// The paths that can be reached, with their nodes.
+        func paths(_ directory: NodeID, _ path: String = "") -> [String: NodeID] {
+            var found: [String: NodeID] = [:]
+            for (name, entry) in entries[directory] ?? [:] {
+                found[path + "/" + name] = entry.node
+                found.merge(paths(entry.node, path + "/" + name)) { first, _ in first }
+            }
+            return found
+        }
+    }
+
+    private func paths(_ device: TestDevice) async throws -> [String: NodeID] {
+        var replica = Replica(), after: String?
+        repeat {
+            let page = try await device.drive.tree(device.session, device.namespace, after: after, limit: 50)
+            for entry in page.entries { replica.entries[entry.parent, default: [:]][entry.name] = (entry.node, entry.sequence) }
+            after = page.next
+        } while after != nil
+        return replica.paths(device.root)
+    }
+
+    @Test func countsAndFeedHold() async throws {
+        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
+        print("BOXFS_SEED=\(seed)")
+        let fixture = try DriveFixture()
+        try await fixture.account("ada")
+        let devices = [try await fixture.device("ada", "desk"), try await fixture.device("ada", "lap")]
+        var world = World(generator: SeededGenerator(state: seed), root: devices[0].root)
+        var replicas = [Replica(), Replica()]
+        for round in 0..<60 {
+            for (index, device) in devices.enumerated() {
+                var operations: [Shared.Operation] = [], bodies: [[UInt8]] = []
+                for _ in 0..<Int.random(in: 1...40, using: &world.generator) { operations.append(world.draw(device, &bodies)) }
+                let results = try await device.commit(operations, chunks: bodies)
+                #expect(results.count == operations.count)
+                if Bool.random(using: &world.generator) { try await replicas[index].pull(device, limit: 100) }
+            }
+            fixture.clock.advance(seconds: [1, 30, 90].randomElement(using: &world.generator)!)
+            if round % 20 == 19 {
+                try await fixture.expectClean()
+                _ = try await devices[0].drive.collectGarbage(graceSeconds: 0)
+                try await fixture.expectClean()
+                let truth = try await paths(devices[0])
+                for index in 0..<2 {
+                    try await replicas[index].pull(devices[index], limit: 100)
+                    #expect(replicas[index].paths(devices[0].root) == truth)
+                }
+            }
+        }
+    }
+
+    /// What the devices believe: nodes, names and versions, of which many are gone by now.
+    struct World {
+        var generator: SeededGenerator
+        var directories: [NodeID]
+        var files: [NodeID] = []
+        var places: [NodeID: (parent: NodeID, name: String)] = [:]
+        var versions: [NodeID: VersionID] = [:]
+
+        init(generator: SeededGenerator, root: NodeID) {
+            self.generator = generator
+            directories = [root]
+        }
+
+        private mutating func name() -> String { "n\(Int.random(in: 0..<12, using: &generator))" }
+        private mutating func directory() -> NodeID { directories.randomElement(using: &generator)! }
+        private mutating func any() -> NodeID { Bool.random(using: &generator) ? files.randomElement(using: &generator) ?? directory() : directory() }
+
+        mutating func draw(_ device: TestDevice, _ bodies: inout [[UInt8]]) -> Shared.Operation {
+            let time = device.fixture.clock.now
+            switch Int.random(in: 0..<20, using: &generator) {
+            case 0..<5:
+                let node = device.node(.regular), parent = directory(), name = self.name()
+                files.append(node.id)
+                places[node.id] = (parent, name)
+                return .create(node: node, parent: parent, name: name)
+            case 5..<7:
+                let node = device.node(.directory), parent = directory(), name = self.name()
+                directories.append(node.id)
+                places[node.id] = (parent, name)
+                return .create(node: node, parent: parent, name: name)
+            case 7..<12:
+                let node = files.randomElement(using: &generator) ?? directory(), version = VersionID.make()
+                let base = Int.random(in: 0..<4, using: &generator) == 0 ? nil : versions[node]
+                versions[node] = version
+                let body = [UInt8](repeating: UInt8.random(in: 0..<40, using: &generator), count: Int.random(in: 1...64, using: &generator))
+                bodies.append(body)
+                let twice = Bool.random(using: &generator)
+                return .content(
+                    node: node, base: base, version: version, content: TestDevice.content(twice ? [body, body] : [body]), modified: time, changed: time)
+            case 12..<15:
+                let node = any(), place = places[node] ?? (device.root, name())
+                return .remove(node: node, parent: place.0, name: place.1, version: versions[node], time: time)
+            case 15..<18:
+                let node = any(), place = places[node] ?? (device.root, name()), target = directory(), name = self.name()
+                places[node] = (target, name)
+                let replaced = Bool.random(using: &generator) ? places.first { $0.value == (target, name) && $0.key != node }?.key : nil
+                return .rename(node: node, parent: place.0, name: place.1, toParent: target, toName: name, replaced: replaced, time: time)
+            case 18:
+                return .link(node: any(), parent: directory(), name: name(), time: time)
+            default:
+                let one = any(), other = any()
+                let from = places[one] ?? (device.root, name()), to = places[other] ?? (device.root, name())
+                return .exchange(node: one, parent: from.0, name: from.1, otherNode: other, otherParent: to.0, otherName: to.1, time: time)
+            }
+        }
+    }
+}
