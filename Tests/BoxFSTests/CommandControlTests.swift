@@ -4,8 +4,15 @@ import Synchronization
 import Testing
 @testable import BoxFS
 
+/// Runs what blocks on a thread of its own: the cooperative pool has few threads, and the answering side needs one.
+func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer) async throws -> Answer {
+    try await withCheckedThrowingContinuation { continuation in
+        Thread.detachNewThread { continuation.resume(with: Result { try work() }) }
+    }
+}
+
 /// Both ends of the control socket, with a mount that only notes what it is asked.
-@Suite struct CommandControlTests {
+@Suite(.timeLimit(.minutes(1))) struct CommandControlTests {
     final class RecordingControl: MountControl {
         struct State: Sendable { var asked: [String] = [], isCancelled = false, isWaiting = false }
         let state = Mutex(State())
@@ -51,47 +58,48 @@ import Testing
         return (server, ControlClient(record: record))
     }
 
-    @Test(arguments: [false, true]) func `a status comes back whole`(deep: Bool) throws {
+    @Test(arguments: [false, true]) func `a status comes back whole`(deep: Bool) async throws {
         let (server, client) = try start(deep: deep)
         defer { server.stop() }
-        #expect(try client.ask(.status) == .status(control.status()))
+        #expect(try await onThread { try client.ask(.status) } == .status(control.status()))
         #expect(TestFolder.mode("\(client.record.stateFolder)/\(ControlSocket.name)") == 0o600)
     }
 
-    @Test func `progress is passed on, in order`() throws {
+    @Test func `progress is passed on, in order`() async throws {
         let (server, client) = try start()
         defer { server.stop() }
-        var seen: [Int] = []
-        #expect(try client.ask(.flush(path: "a/b")) { seen.append($0.changesLeft) } == .done)
-        #expect(seen == [2, 1])
+        let seen = Mutex<[Int]>([])
+        let answer = try await onThread { try client.ask(.flush(path: "a/b")) { step in seen.withLock { $0.append(step.changesLeft) } } }
+        #expect(answer == .done)
+        #expect(seen.withLock { $0 } == [2, 1])
         #expect(control.state.withLock { $0.asked } == ["flush a/b"])
     }
 
-    @Test func `errors keep their meaning`() throws {
+    @Test func `errors keep their meaning`() async throws {
         let (server, client) = try start()
         defer { server.stop() }
-        #expect(#expect(throws: CommandFailure.self) { try client.ask(.unmount(now: true)) }?.status == .busy)
-        #expect(#expect(throws: CommandFailure.self) { try client.ask(.flush(path: "stopped")) }?.description == "Log in again.")
-        #expect(#expect(throws: CommandFailure.self) { try client.ask(.dropCache) }?.description == "The disk is gone.")
+        #expect(await #expect(throws: CommandFailure.self) { try await onThread { try client.ask(.unmount(now: true)) } }?.status == .busy)
+        #expect(await #expect(throws: CommandFailure.self) { try await onThread { try client.ask(.flush(path: "stopped")) } }?.description == "Log in again.")
+        #expect(await #expect(throws: CommandFailure.self) { try await onThread { try client.ask(.dropCache) } }?.description == "The disk is gone.")
     }
 
-    @Test func `a client that gives up cancels what it asked for`() throws {
+    @Test func `a client that gives up cancels what it asked for`() async throws {
         let (server, client) = try start()
         defer { server.stop() }
-        let failure = #expect(throws: CommandFailure.self) { try client.ask(.flush(path: "forever"), timeoutSeconds: 0.3) }
+        let failure = await #expect(throws: CommandFailure.self) { try await onThread { try client.ask(.flush(path: "forever"), timeoutSeconds: 0.3) } }
         #expect(failure?.status == .timedOut)
         let deadline = ControlClient.now() + 10
-        while !control.state.withLock({ $0.isCancelled }), ControlClient.now() < deadline { usleep(10_000) }
+        while !control.state.withLock({ $0.isCancelled }), ControlClient.now() < deadline { try await Task.sleep(for: .milliseconds(10)) }
         #expect(control.state.withLock { $0.isCancelled })
     }
 
-    @Test func `nobody there is "not mounted"`() throws {
+    @Test func `nobody there is "not mounted"`() async throws {
         let (server, client) = try start()
         server.stop()
-        #expect(#expect(throws: CommandFailure.self) { try client.ask(.status) }?.status == .notMounted)
+        #expect(await #expect(throws: CommandFailure.self) { try await onThread { try client.ask(.status) } }?.status == .notMounted)
     }
 
-    @Test func `nonsense closes the connection and nothing else`() throws {
+    @Test func `nonsense closes the connection and nothing else`() async throws {
         let (server, client) = try start()
         defer { server.stop() }
         for line in ["\n", "{}\n", "{\"status\":1}\n", "\u{0}\n", String(repeating: "x", count: 2 << 20)] {
@@ -103,6 +111,6 @@ import Testing
             #expect(recv(socket, &byte, 1, 0) <= 0)
             close(socket)
         }
-        #expect(try client.ask(.status) == .status(control.status()))
+        #expect(try await onThread { try client.ask(.status) } == .status(control.status()))
     }
 }

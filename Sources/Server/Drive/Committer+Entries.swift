@@ -23,10 +23,21 @@ extension Committer {
             [.id(Identifier<EntryTag>.make()), .id(namespace), .id(parent), .text(name), .id(node), .integer(sequence)])
     }
 
-    /// The row stays, as what the feed tells and what the trash finds. Older ones of the name go where nothing could be restored.
+    /// The row stays, as what the feed tells and what the trash finds. Older rows of the name go where nobody needs them any more: those
+    /// of this node, and those of removed nodes that held nothing or lay elsewhere last. A row that names a living node stays: it tells
+    /// a reader who was away that the node is no longer here.
     func deleteEntry(_ entry: LiveEntry, keepsTrash: Bool) throws {
         if !keepsTrash {
-            try sql.execute("DELETE FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL", [.id(entry.parent), .text(entry.name)])
+            for row in try sql.query("""
+                SELECT id, node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL AND (node = $3 OR EXISTS (
+                SELECT 1 FROM nodes n WHERE n.id = entries.node AND n.deleted_at IS NOT NULL AND (n.version IS NULL AND (n.mode & 61440) <> 16384
+                OR EXISTS (SELECT 1 FROM entries e WHERE e.node = entries.node AND e.sequence > entries.sequence))))
+                """, [.id(entry.parent), .text(entry.name), .id(entry.node)]) {
+                let holder: NodeID = try row.id(1)
+                // Rows of nodes are written at the end of the commit: this one may have come back meanwhile.
+                guard try holder == entry.node || node(holder)?.deletedAt != nil else { continue }
+                try sql.execute("DELETE FROM entries WHERE id = $1", [row.values[0]])
+            }
         }
         try sql.execute(
             "UPDATE entries SET deleted_at = $1, sequence = $2 WHERE id = $3", [.time(time), .integer(sequence), .blob(entry.id)])
@@ -40,7 +51,30 @@ extension Committer {
     }
 
     private func tellAgain(_ parent: NodeID, _ name: String) throws {
-        if let entry = try entry(parent, name) { try tellAgain(entry.node) }
+        if let parent = try node(parent), let entry = try entry(parent.id, name) { try tellAgain(entry.node) }
+    }
+
+    /// Tells all that an operation spoke of: the caller takes an answer to mean that what the feed said before is out of date.
+    func tellAgain(_ operation: Shared.Operation) throws {
+        switch operation {
+        case .create(let node, let parent, let name):
+            try tellAgain(node.id)
+            try tellAgain(parent, name)
+        case .link(let node, let parent, let name, _), .remove(let node, let parent, let name, _, _):
+            try tellAgain(node)
+            try tellAgain(parent, name)
+        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, _):
+            try tellAgain(node)
+            if let replaced { try tellAgain(replaced) }
+            try tellAgain(parent, name)
+            try tellAgain(toParent, toName)
+        case .exchange(let node, let parent, let name, let otherNode, let otherParent, let otherName, _):
+            try tellAgain(node)
+            try tellAgain(otherNode)
+            try tellAgain(parent, name)
+            try tellAgain(otherParent, otherName)
+        case .setattr(let node, _, _, _, _, _, _), .xattr(let node, _, _, _), .content(let node, _, _, _, _, _): try tellAgain(node)
+        }
     }
 
     // MARK: Directories
@@ -51,17 +85,16 @@ extension Committer {
         return row.deletedAt == nil ? row : try restore(row)
     }
 
-    /// Brings a removed node back to where it was.
-    func restore(_ row: NodeRow) throws -> NodeRow? {
-        guard let last = try sql.first(
+    /// Brings a removed node back to where it was; to the root when that place is forgotten.
+    func restore(_ row: NodeRow) throws -> NodeRow {
+        let last = try sql.first(
             "SELECT parent, name FROM entries WHERE node = $1 AND deleted_at IS NOT NULL ORDER BY sequence DESC LIMIT 1", [.id(row.id)])
-        else { return nil }
-        guard let parent = try liveDirectory(try last.id(0)) else { return nil }
-        let name = try freeName(parent.id, last.text(1) ?? "restored")
-        var row = revive(row)
+        var row = revive(row)   // before its directory, so that two that once lay within each other do not restore one another for ever
         row.links = 1
         put(row)
-        try insertEntry(parent.id, name, row.id)
+        var place = root
+        if let last, let parent = try liveDirectory(try last.id(0)), try !(row.isDirectory && isInside(parent.id, row.id)) { place = parent.id }
+        try insertEntry(place, try freeName(place, last?.text(1) ?? "restored"), row.id)
         return row
     }
 
@@ -102,10 +135,14 @@ extension Committer {
         guard FileType(mode: node.mode) != nil, node.target.map({ (1...4095).contains($0.utf8.count) }) ?? true else {
             return (.refused, .badRequest, "The node's type or target makes no sense.")
         }
-        if try exists(node.id) {
-            if let row = try self.node(node.id), try entries(of: row.id).contains(where: { $0.name == name }) { return Self.applied }
-            return (.refused, .conflict, "There is a node of this identity.")
+        if let known = try self.node(node.id) {     // created before, by a commit whose answer was lost, and maybe moved since
+            guard known.id == node.id else { return (.merged, .nameTaken, known.id.description) }
+            let places = try entries(of: known.id)
+            if places.isEmpty || places.contains(where: { $0.parent != parent || $0.name == name }) { return Self.applied }
+            return (.conflicted, .nameTaken, places[0].name)
         }
+        if try exists(node.id) { return (.refused, .conflict, "There is a node of this identity.") }
+        guard Self.xattrsFit(node.xattrs) else { return (.refused, .tooLarge, "The node's extended attributes are too large.") }
         let wasGone = try self.node(parent)?.deletedAt != nil
         guard let directory = try liveDirectory(parent) else { return gone("The directory is not there.") }
         var place = name
@@ -206,7 +243,8 @@ extension Committer {
             return (.refused, .cycle, "\(toName) would lie within itself.")
         }
         var result = Self.applied
-        if row.deletedAt != nil {   // removed elsewhere: the rename brings it back
+        if row.deletedAt != nil {   // removed elsewhere: the rename brings it back, unless what it held is gone for good
+            if row.isRegular, row.version == nil { return gone("What was to be renamed was removed elsewhere.") }
             row = revive(row)
             row.links = 0
             result = (.merged, nil, nil)
@@ -262,6 +300,7 @@ extension Committer {
             for (parent, name) in [(one.1, one.2), (other.1, other.2)] { try tellAgain(parent, name) }
             return (.refused, .conflict, "\(one.2) and \(other.2) are not what they were.")
         }
+        guard first.id != second.id else { return Self.applied }
         try deleteEntry(first, keepsTrash: false)
         try deleteEntry(second, keepsTrash: false)
         try insertEntry(from.id, one.2, otherRow.id)
@@ -281,8 +320,12 @@ extension Committer {
         _ id: NodeID, _ base: VersionID?, _ version: VersionID, _ content: Content, _ modified: Timestamp, _ changed: Timestamp
     ) throws -> Result {
         guard var row = try node(id), row.isRegular else { return gone("The file is not there any more.") }
-        guard try sql.first("SELECT 1 FROM versions WHERE id = $1", [.id(version)]) == nil else {
-            return (.refused, .conflict, "There is a version of this identity.")
+        if let known = try sql.first("SELECT node FROM versions WHERE id = $1", [.id(version)]) {
+            // Written before, by a commit whose answer was lost.
+            guard let holder = try node(try known.id(0)), try NodeRow.content(sql, version) == content else {
+                return (.refused, .conflict, "There is a version of this identity.")
+            }
+            return holder.id == row.id ? Self.applied : (.conflicted, .conflict, try entries(of: holder.id).first?.name)
         }
         if row.deletedAt == nil, row.version == base {
             if let base { try ledger.coalesce(base, device: request.device, time) }
@@ -297,14 +340,26 @@ extension Committer {
             return Self.applied
         }
         if row.deletedAt != nil {   // the edit wins: the file is back
-            guard var back = try restore(row) else { return gone("The file is not there any more, nor its directory.") }
+            var back = try restore(row)
             try ledger.addVersion(version, of: back.id, content, session, request.device, time)
             back.version = version
             (back.modified, back.changed) = (modified, changed)
             put(back)
             return (.merged, nil, nil)
         }
+        if let base, let copy = try conflictedCopy(holding: base, besides: row) {
+            let (outcome, code, detail) = try setContent(copy.id, base, version, content, modified, changed)
+            try tellAgain(row.id)
+            return outcome == .applied ? (.conflicted, .conflict, try entries(of: copy.id).first?.name) : (outcome, code, detail)
+        }
         return try keepBoth(row, version, content, modified, changed)
+    }
+
+    /// Where an earlier edit of the same program went, when it lost: its next edit belongs there, not into one more copy.
+    private func conflictedCopy(holding version: VersionID, besides row: NodeRow) throws -> NodeRow? {
+        guard let holder = try sql.first("SELECT node FROM versions WHERE id = $1", [.id(version)]),
+              let copy = try node(try holder.id(0)), copy.id != row.id, copy.version == version, copy.deletedAt == nil else { return nil }
+        return copy
     }
 
     /// Two edits of one version: the later one becomes a file of its own beside the first.

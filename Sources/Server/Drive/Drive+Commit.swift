@@ -41,9 +41,12 @@ final class Committer {
     private(set) var sequence: Int64
     private let quota: UInt64?
     private let used: UInt64
+    let root: NodeID
     private var nodeCount: Int64
     private var nodes: [NodeID: NodeRow] = [:]
     private var dirty: Set<NodeID> = []
+    /// Whether the operation under way changed or told anything.
+    private var hasTold = false
     /// What the batch is going to put into a node: tells equal files apart from a conflict when both were created.
     let contents: [NodeID: Content]
 
@@ -55,6 +58,7 @@ final class Committer {
         self.time = time
         let information = try Drive.namespaceInformation(sql, namespace)
         (sequence, quota, used, nodeCount) = (information.sequence, information.quota, information.used, information.nodes)
+        root = information.root
         ledger = ChunkLedger(sql, namespace)
         var contents: [NodeID: Content] = [:]
         for numbered in request.operations {
@@ -69,7 +73,9 @@ final class Committer {
         var results: [OperationResult] = []
         for numbered in request.operations {
             sequence += 1
+            hasTold = false
             let (outcome, code, detail) = try apply(numbered.operation)
+            if outcome == .refused || !hasTold { try tellAgain(numbered.operation) }
             results.append(OperationResult(id: numbered.id, outcome: outcome, code: code?.rawValue, detail: detail))
         }
         for id in dirty { try nodes[id]?.save(sql) }
@@ -115,11 +121,15 @@ final class Committer {
     private func change(_ id: NodeID, _ body: (inout NodeRow) -> Void) throws -> Result {
         guard var row = try node(id) else { return gone("The node is not there any more.") }
         body(&row)
-        guard row.xattrs.reduce(0, { $0 + $1.key.utf8.count + $1.value.count }) <= 256 << 10 else {
-            return (.refused, .tooLarge, "The node's extended attributes are too large.")
-        }
+        guard Self.xattrsFit(row.xattrs) else { return (.refused, .tooLarge, "The node's extended attributes are too large.") }
         put(row)
         return Self.applied
+    }
+
+    /// XATTR_NAME_MAX and XATTR_SIZE_MAX of limits.h, and a bound on all together.
+    static func xattrsFit(_ xattrs: [String: Data]) -> Bool {
+        xattrs.allSatisfy { (1...255).contains($0.key.utf8.count) && $0.value.count <= 64 << 10 }
+            && xattrs.reduce(0) { $0 + $1.key.utf8.count + $1.value.count } <= 256 << 10
     }
 
     func gone(_ detail: String) -> Result { (.refused, .notFound, detail) }
@@ -144,6 +154,7 @@ final class Committer {
         row.sequence = sequence
         nodes[row.id] = row
         dirty.insert(row.id)
+        hasTold = true
     }
 
     func putNew(_ row: NodeRow) {

@@ -42,6 +42,11 @@ extension Drive {
             var next: String?
             if rows.count == count + 16, let last = entries.last?.sequence {
                 entries.removeAll { $0.sequence == last }
+                if entries.isEmpty {    // one operation changed more rows than fit a page
+                    entries = try sql.query("""
+                        SELECT parent, name, node, sequence FROM entries WHERE namespace = $1 AND sequence = $2 AND deleted_at IS NULL
+                        """, [.id(namespace), .integer(last)]).map { try Self.entry($0, deleted: false) }
+                }
                 next = entries.last.map { String($0.sequence) }
             }
             return try Self.page(sql, namespace, entries, next: next)
@@ -72,7 +77,7 @@ extension Drive {
             let information = try Self.namespaceInformation(sql, namespace)
             let (identity, epoch) = try Self.identity(sql)
             let count = min(max(limit, 100), Self.maximumPage)
-            let entryRows = try sql.query("""
+            var entryRows = try sql.query("""
                 SELECT parent, name, node, sequence, deleted_at FROM entries WHERE namespace = $1 AND sequence > $2 ORDER BY sequence LIMIT $3
                 """, [.id(namespace), .integer(after), .int(count)])
             let nodeRows = try sql.query(
@@ -82,6 +87,13 @@ extension Drive {
             var end = Int64.max
             if entryRows.count == count, let last = entryRows.last { end = min(end, last.int(3)) }
             if nodeRows.count == count, let last = nodeRows.last { end = min(end, last.int(2)) }
+            // One operation may have changed more entries than fit a page: then all of them, once the nodes have come so far.
+            if let number = entryRows.first?.int(3), number == end, nodeRows.count < count || nodeRows.last.map({ $0.int(2) > number }) ?? true {
+                entryRows = try sql.query("""
+                    SELECT parent, name, node, sequence, deleted_at FROM entries WHERE namespace = $1 AND sequence = $2
+                    """, [.id(namespace), .integer(number)])
+                end = number + 1
+            }
             let entries = try entryRows.filter { $0.int(3) < end }.map { try Self.entry($0, deleted: !$0.isNull(4)) }
             var nodes = try nodeRows.filter { $0.int(2) < end }.map { row in
                 let row = try NodeRow(row)
