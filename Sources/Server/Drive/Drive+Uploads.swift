@@ -3,6 +3,10 @@ import NIOCore
 import Shared
 
 // Upload sessions: hashes first, then what is needed, then a commit that names it.
+//
+// A session's rows are not synced by themselves: the commit's transaction, which is, comes after them in the same log. A power cut
+// before it may lose the session, and then the client, which keeps everything until the commit is answered, begins another. Bytes are
+// on the disk before any row names them.
 extension Drive {
     /// A session and the chunks that it leased live this long after their last use, seconds.
     static let uploadSeconds: Int64 = 24 * 3600
@@ -10,7 +14,7 @@ extension Drive {
 
     func startUpload(_ session: Session, _ namespace: NamespaceID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
         let (references, time) = (try Self.references(request), now())
-        return try await write { sql in
+        return try await write(.ordered) { sql in
             try Self.requireMember(sql, session, namespace)
             let upload = UploadID.make()
             let expires = Self.expiry(time)
@@ -23,7 +27,7 @@ extension Drive {
 
     func extendUpload(_ session: Session, _ upload: UploadID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
         let (references, time) = (try Self.references(request), now())
-        return try await write { sql in
+        return try await write(.ordered) { sql in
             let namespace = try Self.requireUpload(sql, session, upload, time)
             let expires = Self.expiry(time)
             try sql.execute("UPDATE uploads SET expires = $1 WHERE id = $2", [.time(expires), .id(upload)])
@@ -109,7 +113,7 @@ extension Drive {
         let locations: [ChunkLocation]
         do throws(ChunkStoreError) { locations = try await fresh.isEmpty ? [] : chunks.put(fresh) } catch { throw Self.translated(error) }
         let placed = Dictionary(uniqueKeysWithValues: zip(fresh.map(\.reference.hash), locations))
-        try await write { sql in
+        try await write(.ordered) { sql in
             if let first = locations.first {
                 try sql.execute(
                     "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
@@ -136,7 +140,7 @@ extension Drive {
             throw .badRequest("A page holds 1 to \(Manifest.pageCount) packed chunk references.")
         }
         let time = now()
-        try await write { sql in
+        try await write(.ordered) { sql in
             _ = try Self.requireUpload(sql, session, upload, time)
             guard try sql.execute("UPDATE upload_pages SET is_stored = 1 WHERE upload = $1 AND hash = $2", [.id(upload), .hash(hash)]) == 1 else {
                 throw DriveError.badRequest("Page \(hash) was not announced in this upload.")

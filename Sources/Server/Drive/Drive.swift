@@ -38,8 +38,10 @@ final class Drive: Sendable {
         self.onCommit = onCommit
     }
 
-    func write<T: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws(DriveError) -> T {
-        do { return try await store.write(body) } catch { throw Self.translated(error) }
+    func write<T: Sendable>(
+        _ durability: Durability = .synced, _ body: @escaping @Sendable (any SQLConnection) throws -> T
+    ) async throws(DriveError) -> T {
+        do { return try await store.write(durability, body) } catch { throw Self.translated(error) }
     }
 
     func read<T: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws(DriveError) -> T {

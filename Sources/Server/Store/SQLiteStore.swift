@@ -2,7 +2,10 @@ import Foundation
 import GRDB
 import Shared
 
-/// The embedded store: SQLite in WAL mode. `synchronous=FULL`: what was answered survives a power cut.
+/// The embedded store: SQLite in WAL mode.
+///
+/// `synchronous=FULL` syncs the write-ahead log at the end of a transaction, `NORMAL` leaves that to the next one that does (or to the
+/// checkpoint, which syncs the log before it writes the database): transactions are never reordered (sqlite.org/pragma.html).
 final class SQLiteStore: Store {
     private let pool: DatabasePool
 
@@ -11,16 +14,35 @@ final class SQLiteStore: Store {
         configuration.busyMode = .timeout(10)
         configuration.maximumReaderCount = 4
         configuration.prepareDatabase { database in
-            try database.execute(sql: "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384")
+            try database.execute(sql: "PRAGMA foreign_keys = ON; PRAGMA cache_size = -16384")
         }
         pool = try DatabasePool(path: path, configuration: configuration)
+        // Not in prepareDatabase: a pool that turns WAL mode on sets NORMAL after that (GRDB, Database.setUpWALMode).
+        try pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
         try pool.write { try Schema.migrate(SQLiteConnection(database: $0)) }
     }
 
-    func write<T: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws -> T {
-        do { return try await pool.write { try body(SQLiteConnection(database: $0)) } } catch let error as DatabaseError {
+    func write<T: Sendable>(_ durability: Durability, _ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws -> T {
+        do {
+            return try await pool.writeWithoutTransaction { database in
+                // SQLite ignores this pragma within a transaction.
+                if durability == .ordered { try database.execute(sql: "PRAGMA synchronous = NORMAL") }
+                defer { if durability == .ordered { Self.restoreSync(database) } }
+                var answer: T?
+                try database.inTransaction(.immediate) {
+                    answer = try body(SQLiteConnection(database: database))
+                    return .commit
+                }
+                return answer!      // a transaction that ended without an error has run its body
+            }
+        } catch let error as DatabaseError {
             throw StoreError(description: "\(error)", isFull: error.resultCode == .SQLITE_FULL)
         }
+    }
+
+    /// The pragma touches no file; if it could fail, later answers would promise too much.
+    private static func restoreSync(_ database: Database) {
+        do { try database.execute(sql: "PRAGMA synchronous = FULL") } catch { preconditionFailure("synchronous=FULL was refused: \(error)") }
     }
 
     func read<T: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws -> T {

@@ -53,10 +53,18 @@ extension SQLConnection {
     func first(_ sql: String, _ arguments: [SQLValue]) throws -> SQLRow? { try query(sql, arguments).first }
 }
 
+/// What is left of a transaction after a power cut.
+enum Durability: Sendable {
+    /// All of it, once `write` has returned.
+    case synced
+    /// All of it, once a later `.synced` transaction has returned; until then perhaps nothing. The end of the process alone loses nothing.
+    case ordered
+}
+
 /// A database of the server.
 protocol Store: Sendable {
-    /// Runs `body` in one transaction. Durable when it returns; nothing of it is there when it throws.
-    func write<T: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws -> T
+    /// Runs `body` in one transaction; nothing of it is there when it throws.
+    func write<T: Sendable>(_ durability: Durability, _ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws -> T
     /// Runs `body` on one snapshot.
     func read<T: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws -> T
 }
