@@ -10,6 +10,8 @@ extension Synchronizer {
     private static let quietMilliseconds = 15, patienceMilliseconds = 400
     /// The same while a file is open for writing: what is sent now would have to be copied for its next write.
     private static let openQuietMilliseconds = 150, openPatienceMilliseconds = 2000
+    /// How often that is looked at: a flush that someone waits for begins at most this late.
+    private static let lookMilliseconds = 3
 
     func pushLoop() async {
         var failures = 0
@@ -42,9 +44,9 @@ extension Synchronizer {
             seen = newest
             if quiet >= (isOpen ? Self.openQuietMilliseconds : Self.quietMilliseconds) { return }
             if waited >= (isOpen ? Self.openPatienceMilliseconds : Self.patienceMilliseconds) { return }
-            try await Task.sleep(for: .milliseconds(Self.quietMilliseconds))
-            waited += Self.quietMilliseconds
-            quiet += Self.quietMilliseconds
+            try await Task.sleep(for: .milliseconds(Self.lookMilliseconds))
+            waited += Self.lookMilliseconds
+            quiet += Self.lookMilliseconds
         }
     }
 

@@ -7,6 +7,7 @@ import Synchronization
 final class CurlWorker {
     private let handle: OpaquePointerBox
     private struct OpaquePointerBox { let pointer: UnsafeMutableRawPointer }
+    private let sockets = TransferSockets()
 
     /// What the callbacks work on; lives for one exchange.
     final class Exchange {
@@ -81,7 +82,10 @@ final class CurlWorker {
         }
         if request.method == "POST", case .none = request.body { header("Content-Length: 0") }
         boxfs_curl_set_pointer(curl, CURLOPT_HTTPHEADER, headers)
+        boxfs_curl_set_sockets(curl, openSocket, closeSocket, Unmanaged.passUnretained(sockets).toOpaque())
+        token.attach(sockets)
         let code = withExtendedLifetime(exchange) { curl_easy_perform(curl) }
+        token.attach(nil)
         settings.counters.sent.add(UInt64(exchange.sent), ordering: .relaxed)
         settings.counters.received.add(UInt64(exchange.answer.count), ordering: .relaxed)
         guard code == CURLE_OK else {
@@ -95,12 +99,6 @@ final class CurlWorker {
     }
 }
 
-/// Asks a running exchange to end.
-final class TransferToken: Sendable {
-    private let cancelled = Atomic<Bool>(false)
-    var isCancelled: Bool { cancelled.load(ordering: .relaxed) }
-    func cancel() { cancelled.store(true, ordering: .relaxed) }
-}
 
 private func exchange(_ user: UnsafeMutableRawPointer?) -> CurlWorker.Exchange {
     Unmanaged<CurlWorker.Exchange>.fromOpaque(user!).takeUnretainedValue()
@@ -146,4 +144,12 @@ private func sendBody(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int, _ cou
 
 private func checkCancelled(_ user: UnsafeMutableRawPointer?, _: curl_off_t, _: curl_off_t, _: curl_off_t, _: curl_off_t) -> Int32 {
     exchange(user).token.isCancelled ? 1 : 0
+}
+
+private func openSocket(_ user: UnsafeMutableRawPointer?, _: curlsocktype, _ address: UnsafeMutablePointer<curl_sockaddr>?) -> curl_socket_t {
+    Unmanaged<TransferSockets>.fromOpaque(user!).takeUnretainedValue().open(address!.pointee)
+}
+
+private func closeSocket(_ user: UnsafeMutableRawPointer?, _ socket: curl_socket_t) -> Int32 {
+    Unmanaged<TransferSockets>.fromOpaque(user!).takeUnretainedValue().close(socket)
 }

@@ -25,3 +25,11 @@ static inline CURLcode boxfs_curl_set_progress(CURL *handle, boxfs_curl_progress
 static inline CURLcode boxfs_curl_get_long(CURL *handle, CURLINFO info, long *value) {
     return curl_easy_getinfo(handle, info, value);
 }
+typedef curl_socket_t (*boxfs_curl_open)(void *user, curlsocktype purpose, struct curl_sockaddr *address);
+typedef int (*boxfs_curl_close)(void *user, curl_socket_t socket);
+static inline void boxfs_curl_set_sockets(CURL *handle, boxfs_curl_open open, boxfs_curl_close close, void *user) {
+    curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, open);
+    curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, user);
+    curl_easy_setopt(handle, CURLOPT_CLOSESOCKETFUNCTION, close);
+    curl_easy_setopt(handle, CURLOPT_CLOSESOCKETDATA, user);
+}
