@@ -60,8 +60,11 @@ let package = Package(
         .testTarget(name: "BoxFSTests", dependencies: ["BoxFS", "Shared"], swiftSettings: settings),
         .testTarget(
             name: "ServerTests",
-            dependencies: ["Server", "Shared", .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio")],
+            dependencies: [
+                "Server", "Shared", .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+            ],
             swiftSettings: settings),
+        .testTarget(name: "ChunkCacheTests", dependencies: ["ChunkCache", "Shared"], swiftSettings: settings),
         .testTarget(name: "SharedTests", dependencies: ["Shared"], swiftSettings: settings),
         .systemLibrary(name: "CXattr", path: "Tests/CXattr"),
         .testTarget(name: "EndToEndTests", dependencies: ["CXattr"], swiftSettings: settings),

@@ -63,7 +63,8 @@ struct CacheState: Sendable {
     mutating func victims(toFit bytes: UInt64, limit: UInt64) -> (victims: [ChunkHash], fits: Bool) {
         var victims: [ChunkHash] = []
         var passed = 0
-        while chunkBytes + reservedBytes + bytes > limit, passed < ring.count * 2, !ring.isEmpty {
+        let rounds = ring.count * 2      // the first takes every chunk's second chance, the second takes all that is clean
+        while chunkBytes + reservedBytes + bytes > limit, passed < rounds, !ring.isEmpty {
             if hand >= ring.count { hand = 0 }
             let hash = ring[hand]
             guard let chunk = chunks[hash] else {
