@@ -30,8 +30,6 @@ final class Inode: @unchecked Sendable {
     /// The server's number of the row that was applied last.
     var sequence: Int64
 
-    /// What the kernel was told and has not forgotten (fuse_lowlevel.h, `forget`).
-    var lookups: UInt64 = 0
     /// Open handles and operations under way.
     var uses = 0
     /// A regular file's content, once it was needed.
@@ -44,6 +42,8 @@ final class Inode: @unchecked Sendable {
     var directoryVersion: UInt64 = 0
     /// The content that the kernel's pages show; another one asks it to drop them at open.
     var pagesValid = true
+    /// Since `Tree.trim` last came by.
+    var wasUsed = true
 
     init(number: InodeNumber, id: NodeID, mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp) {
         self.number = number

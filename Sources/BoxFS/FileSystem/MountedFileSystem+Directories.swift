@@ -10,6 +10,7 @@ extension MountedFileSystem {
         let handle = try handle(id)
         try handle.lock.withLock { () throws(FileSystemError) in
             try tree.lock.withLock { () throws(FileSystemError) in
+                tree.trim()
                 if offset == 0 { try list(handle) }
                 defer { releaseLoaded(handle) }
                 try give(handle, from: offset, plus: plus, take)
@@ -53,12 +54,9 @@ extension MountedFileSystem {
             // What was removed since must not come back to life in the kernel's cache.
             if !unchanged, try tree.entry(handle.inode.number, listed.name) != listed.inode { continue }
             let inode = try tree.inode(listed.inode)
-            if plus { inode.lookups += 1 }
+            if plus { tree.addLookup(inode) }
             if !take(DirectoryEntry(name: listed.name, attributes: attributes(inode), nextOffset: at)) {
-                if plus {
-                    inode.lookups -= 1
-                    tree.releaseIfUnused(inode)
-                }
+                if plus { tree.dropLookups(inode.number, 1) }
                 return
             }
             if !plus { tree.releaseIfUnused(inode) }

@@ -13,7 +13,7 @@ extension MountedFileSystem {
                 inode = try makeNode(parent, name, mode: FileType.regular.rawValue | mode & 0o7777, caller: caller)
                 inode.file = FileContent(size: 0, slots: [], cache: tree.cache, store: tree.segments)
             }
-            inode.lookups += 1
+            tree.addLookup(inode)
             return (attributes(inode), OpenFile(handle: register(inode, flags: flags), keepCache: true))
         }
     }

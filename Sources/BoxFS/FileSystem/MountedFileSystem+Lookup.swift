@@ -4,23 +4,20 @@ import Shared
 extension MountedFileSystem {
     func lookup(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> Attributes {
         try tree.lock.withLock { () throws(FileSystemError) in
+            tree.trim()
             let directory = try tree.directory(parent)
             guard let number = try tree.entry(parent, name) else {
                 if directory.hydration != .complete { throw .missing(.directory(parent)) }
                 throw .notFound
             }
             let inode = try tree.inode(number)
-            inode.lookups += 1
+            tree.addLookup(inode)
             return attributes(inode)
         }
     }
 
     func forget(_ number: InodeNumber, count: UInt64) {
-        tree.lock.withLock {
-            guard let inode = tree.inodes[number] else { return }
-            inode.lookups -= min(count, inode.lookups)
-            tree.releaseIfUnused(inode)
-        }
+        tree.lock.withLock { tree.dropLookups(number, count) }
     }
 
     func getattr(_ number: InodeNumber) throws(FileSystemError) -> Attributes {
@@ -85,7 +82,15 @@ extension MountedFileSystem {
         let (inode, file) = try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
             if size == 0, inode.isRegular { emptied(inode) }
-            return (inode, try tree.content(of: inode))
+            let file = try tree.content(of: inode)
+            inode.uses += 1
+            return (inode, file)
+        }
+        defer {
+            tree.lock.withLock {
+                inode.uses -= 1
+                tree.releaseIfUnused(inode)
+            }
         }
         try file.truncate(to: size, inode: number)
         try tree.lock.withLock { () throws(FileSystemError) in

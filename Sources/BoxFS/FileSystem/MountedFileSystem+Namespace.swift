@@ -7,7 +7,7 @@ extension MountedFileSystem {
     func mknod(_ parent: InodeNumber, _ name: String, mode: UInt32, device: UInt64, caller: Caller) throws(FileSystemError) -> Attributes {
         try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try makeNode(parent, name, mode: mode, device: device, caller: caller)
-            inode.lookups += 1
+            tree.addLookup(inode)
             return attributes(inode)
         }
     }
@@ -20,7 +20,7 @@ extension MountedFileSystem {
         guard (1...4095).contains(target.utf8.count) else { throw .nameTooLong }
         return try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try makeNode(parent, name, mode: FileType.symlink.rawValue | 0o777, target: target, caller: caller)
-            inode.lookups += 1
+            tree.addLookup(inode)
             return attributes(inode)
         }
     }
@@ -71,7 +71,7 @@ extension MountedFileSystem {
             }
             inode.links += 1
             inode.changed = now
-            inode.lookups += 1
+            tree.addLookup(inode)
             tree.markDirty(inode)
             entriesChanged(directory, now)
             return attributes(inode)

@@ -19,6 +19,10 @@ final class Tree: @unchecked Sendable {
 
     // Guarded by `lock`.
     var inodes: [InodeNumber: Inode] = [:]
+    /// How often the kernel was told of each inode and has not forgotten it (fuse_lowlevel.h, `forget`). It may know a million of
+    /// them; of those that nothing else holds, only some stay in `inodes`.
+    private(set) var lookups: [InodeNumber: UInt64] = [:]
+    private var trimAt: Int
     var dirty: [Inode] = []
     /// Content whose manifest or segments changed since the last commit.
     var dirtyContents: [Inode] = []
@@ -39,7 +43,12 @@ final class Tree: @unchecked Sendable {
     /// Called under the lock when the first change of a transaction came, and when the log grew.
     var changesWaiting: @Sendable () -> Void = {}
 
-    init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache) throws {
+    /// Inodes that stay in memory though only the kernel knows them; the others come back from their rows.
+    private let residentCount: Int
+
+    init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache, residentCount: Int = 32_768) throws {
+        self.residentCount = residentCount
+        trimAt = residentCount
         self.database = database
         self.segments = segments
         self.cache = cache
@@ -51,7 +60,10 @@ final class Tree: @unchecked Sendable {
 
     /// The inode in memory or from its row. Under the lock.
     func inode(_ number: InodeNumber) throws(FileSystemError) -> Inode {
-        if let inode = inodes[number] { return inode }
+        if let inode = inodes[number] {
+            inode.wasUsed = true
+            return inode
+        }
         let row = try database.read { database in
             try Row.fetchOne(database.cachedStatement(sql: "SELECT \(Inode.columns) FROM nodes WHERE inode = ?"), arguments: [Int64(number.rawValue)])
                 .map { try Inode(row: $0) }
@@ -116,12 +128,37 @@ final class Tree: @unchecked Sendable {
         changesWaiting()
     }
 
+    /// The kernel is about to be told of the inode.
+    func addLookup(_ inode: Inode) { lookups[inode.number, default: 0] += 1 }
+
+    /// The kernel forgets.
+    func dropLookups(_ number: InodeNumber, _ count: UInt64) {
+        guard let held = lookups[number] else { return }
+        lookups[number] = held > count ? held - count : nil
+        if held <= count, let inode = inodes[number] { releaseIfUnused(inode) }
+    }
+
     /// Lets go of an inode that nobody holds any more.
     func releaseIfUnused(_ inode: Inode) {
-        guard inode.lookups == 0, inode.uses == 0, !inode.isDirty, inode.number != .root else { return }
+        guard lookups[inode.number] == nil, inode.uses == 0, !inode.isDirty, inode.number != .root, inodes[inode.number] === inode
+        else { return }
         if inode.links > 0, let file = inode.file, !file.isIdle { return }
         inodes[inode.number] = nil
         if inode.links == 0 { try? forgetNode(inode) }
+    }
+
+    /// Keeps the number of inodes in memory near `residentCount`: those that only the kernel knows and that were not used since the
+    /// last time go. Called where no caller on this thread holds an inode it did not pin by `uses`.
+    func trim() {
+        guard inodes.count > trimAt else { return }
+        inodes = inodes.filter { _, inode in
+            if inode.wasUsed || inode.uses > 0 || inode.isDirty || inode.links == 0 || !inode.pagesValid || inode.number == .root {
+                inode.wasUsed = false
+                return true
+            }
+            return inode.file.map { !$0.isIdle } ?? false
+        }
+        trimAt = max(residentCount, inodes.count + inodes.count / 4)
     }
 
     /// Drops the content from memory once nothing reads it; the rows hold it. Under the lock.

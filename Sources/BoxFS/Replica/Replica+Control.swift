@@ -49,9 +49,7 @@ extension Replica {
     /// Forgets every clean chunk and the kernel's copies of files.
     func dropCache() {
         cache.dropClean()
-        let events = tree.lock.withLock {
-            tree.inodes.values.filter { $0.isRegular && $0.lookups > 0 }.map { KernelEvent.inode($0.number, data: true) }
-        }
+        let events = tree.lock.withLock { tree.lookups.keys.map { KernelEvent.inode($0, data: true) } }
         synchronizer.notify(events)
     }
 }

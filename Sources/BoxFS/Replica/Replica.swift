@@ -106,7 +106,6 @@ extension Tree {
         let root = Inode(number: .root, id: node.id, mode: node.mode, uid: node.uid, gid: node.gid, time: node.modified)
         root.assign(node)
         root.hydration = .unknown
-        root.lookups = 1    // the kernel never forgets the root
         register(root)
         try setMeta("namespace", namespace.description)
         try setMeta("cursor", String(cursor))

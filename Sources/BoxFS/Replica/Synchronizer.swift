@@ -88,6 +88,7 @@ final class Synchronizer: MissingFetcher {
             try? await Task.sleep(for: .milliseconds(20))
             tree.lock.withLock {
                 do throws(FileSystemError) { try tree.commit() } catch { note("The local database cannot be written: \(error).") }
+                tree.trim()
             }
             pushSignal.raise()
         }
