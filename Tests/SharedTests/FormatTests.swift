@@ -42,6 +42,20 @@ struct FormatTests {
         #expect(throws: ChunkFrame.FormatError.truncated) { try body.dropLast().withUnsafeBytes { try ChunkFrame.parse($0) } }
     }
 
+    @Test func deltas() throws {
+        let body = ChunkDelta.header(2..<4) + Array("xy".utf8) + ChunkDelta.header(5..<6) + Array("z".utf8)
+        #expect(Hexadecimal.encode(body) == "02000000" + "02000000" + "7879" + "05000000" + "01000000" + "7a")
+        func apply(_ body: [UInt8], to text: String) throws -> String {
+            var chunk = Array(text.utf8)
+            try body.withUnsafeBytes { body in try chunk.withUnsafeMutableBytes { try ChunkDelta.apply(body, to: $0) } }
+            return String(decoding: chunk, as: UTF8.self)
+        }
+        #expect(try apply(body, to: "abcdefg") == "abxyezg")
+        #expect(throws: ChunkDelta.FormatError.truncated) { try apply(body.dropLast(), to: "abcdefg") }
+        #expect(throws: ChunkDelta.FormatError.beyondEnd) { try apply(body, to: "abcde") }
+        #expect(throws: ChunkDelta.FormatError.order) { try apply(ChunkDelta.header(3..<4) + [1] + ChunkDelta.header(3..<4) + [2], to: "abcdefg") }
+    }
+
     @Test func operationsAsJSON() throws {
         let node = NodeID("01990000-1234-7abc-8def-0123456789ab")!, time = Timestamp(nanoseconds: 7)
         let frozen: [(Shared.Operation, String)] = [

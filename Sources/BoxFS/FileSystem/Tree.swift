@@ -40,8 +40,10 @@ final class Tree: @unchecked Sendable {
     let cache: ChunkCache
     /// Segment files that no row will name after the next commit, which removes them.
     var filesToRemove: [Int64] = []
-    /// Called under the lock when the first change of a transaction came, and when the log grew.
+    /// Called under the lock when the first change of a transaction came.
     var changesWaiting: @Sendable () -> Void = {}
+    /// Called under the lock when the log grew.
+    var logGrew: @Sendable () -> Void = {}
 
     /// Inodes that stay in memory though only the kernel knows them; the others come back from their rows.
     private let residentCount: Int
@@ -256,6 +258,7 @@ final class Tree: @unchecked Sendable {
     /// Writes a record within a `change`.
     func record(_ database: Database, _ record: LogRecord) throws {
         lastLog = try record.insert(database)
+        logGrew()
     }
 
     /// Says in the log that a file's content changed, unless a record that no commit holds yet says so already.

@@ -11,6 +11,8 @@ struct Outgoing: Sendable {
     var claims: [ChunkReference] = []
     /// Packed manifest pages of long files.
     var pages: [[UInt8]] = []
+    /// What distinguishes a chunk from one that the server has. Not kept across a crash: then the whole chunk travels.
+    var changes: [ChunkHash: SegmentChanges] = [:]
 
     private struct Sealed: Codable {
         var claims: Data

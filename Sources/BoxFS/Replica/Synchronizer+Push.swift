@@ -7,11 +7,11 @@ import Shared
 extension Synchronizer {
     /// How long the log must have been quiet before it is sent, and how long it may wait at most, in milliseconds. Waiting lets
     /// temporary files vanish before they are sent, and leaves the machine to the programs that write.
-    private static let quietMilliseconds = 15, patienceMilliseconds = 400
+    private static let quietMilliseconds = 5, patienceMilliseconds = 400
     /// The same while a file is open for writing: what is sent now would have to be copied for its next write.
     private static let openQuietMilliseconds = 150, openPatienceMilliseconds = 2000
     /// How often that is looked at: a flush that someone waits for begins at most this late.
-    private static let lookMilliseconds = 3
+    private static let lookMilliseconds = 2
 
     func pushLoop() async {
         var failures = 0
@@ -93,6 +93,7 @@ extension Synchronizer {
         let references = Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.reference) })
         var outgoing = Outgoing(
             lastLog: batch.lastLog, request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations))
+        for item in sealed { if let hash = item.reference?.hash { outgoing.changes[hash] = item.segment.changes } }
         try tree.lock.withLock { () throws(FileSystemError) in
             for file in batch.files {
                 let manifest = FileContent.manifest(size: file.size, slots: file.slots) { references[ObjectIdentifier($1)] ?? nil }

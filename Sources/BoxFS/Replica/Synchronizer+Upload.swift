@@ -30,7 +30,7 @@ extension Synchronizer {
         connected(nil)
         state.withLock { $0.bytesToSend = needed.reduce(0) { $0 + UInt64($1.length) } }
         defer { state.withLock { $0.bytesToSend = 0 } }
-        try await put(needed, session)
+        try await put(needed, session, outgoing.changes)
         for hash in neededPages {
             guard let packed = pages[hash] else { continue }
             try await remote.putPage(session, hash, packed)
@@ -38,7 +38,7 @@ extension Synchronizer {
         return session
     }
 
-    private func put(_ chunks: [ChunkReference], _ session: UploadID) async throws {
+    private func put(_ chunks: [ChunkReference], _ session: UploadID, _ changes: [ChunkHash: SegmentChanges]) async throws {
         var jobs: [[ChunkReference]] = []
         var group: [ChunkReference] = [], groupBytes = 0
         for chunk in chunks {
@@ -58,15 +58,15 @@ extension Synchronizer {
         try await withThrowingTaskGroup(of: Void.self) { tasks in
             var next = jobs.makeIterator()
             for _ in 0..<Self.parallelPuts {
-                if let job = next.next() { tasks.addTask { try await self.put(job: job, session) } }
+                if let job = next.next() { tasks.addTask { try await self.put(job: job, session, changes) } }
             }
             while try await tasks.next() != nil {
-                if let job = next.next() { tasks.addTask { try await self.put(job: job, session) } }
+                if let job = next.next() { tasks.addTask { try await self.put(job: job, session, changes) } }
             }
         }
     }
 
-    private func put(job: [ChunkReference], _ session: UploadID) async throws {
+    private func put(job: [ChunkReference], _ session: UploadID, _ changes: [ChunkHash: SegmentChanges]) async throws {
         let opened = try job.map { chunk in
             guard let open = tree.cache.open(chunk) else {
                 note("Chunk \(chunk.hash) is damaged or missing in the local cache, and the server does not have it.")
@@ -75,13 +75,27 @@ extension Synchronizer {
             return open
         }
         if job.count == 1 {
-            try await remote.putChunk(session, job[0], opened[0])
+            if try await !putDelta(job[0], opened[0], session, changes[job[0].hash]) { try await remote.putChunk(session, job[0], opened[0]) }
         } else {
             try await remote.putChunks(session, Array(zip(job, opened)))
         }
         state.withLock { state in
             let bytes = job.reduce(UInt64(0)) { $0 + UInt64($1.length) }
             state.bytesToSend -= min(bytes, state.bytesToSend)
+        }
+    }
+
+    /// Sends a chunk as its difference from one that the server has.
+    /// - Returns: false when the whole chunk has to travel.
+    private func putDelta(_ chunk: ChunkReference, _ opened: OpenChunk, _ session: UploadID, _ changes: SegmentChanges?) async throws -> Bool {
+        guard let changes, chunk.length > Self.smallBytes else { return false }
+        do throws(RemoteError) {
+            try await remote.putDelta(session, chunk, opened, changes)
+            return true
+        } catch {
+            // The base is gone from the server, or the server knows no deltas.
+            guard case .problem = error else { throw error }
+            return false
         }
     }
 }

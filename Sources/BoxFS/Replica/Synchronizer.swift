@@ -58,7 +58,10 @@ final class Synchronizer: MissingFetcher {
 
     func start(notifying notifications: any KernelNotifications) {
         notifier.withLock { $0 = notifications }
-        tree.lock.withLock { tree.changesWaiting = { [commitSignal] in commitSignal.raise() } }
+        tree.lock.withLock {
+            tree.changesWaiting = { [commitSignal] in commitSignal.raise() }
+            tree.logGrew = { [pushSignal] in pushSignal.raise() }
+        }
         tasks.withLock {
             $0 = [
                 Task { await self.commitLoop() }, Task { await self.pushLoop() },
@@ -90,7 +93,6 @@ final class Synchronizer: MissingFetcher {
                 do throws(FileSystemError) { try tree.commit() } catch { note("The local database cannot be written: \(error).") }
                 tree.trim()
             }
-            pushSignal.raise()
         }
     }
 

@@ -56,17 +56,33 @@ final class Remote: Sendable {
             contentType: "application/octet-stream", timeoutSeconds: 300), .upload)
     }
 
+    /// A chunk as its difference from one that the namespace holds.
+    func putDelta(_ upload: UploadID, _ reference: ChunkReference, _ chunk: OpenChunk, _ changes: SegmentChanges) async throws(RemoteError) {
+        var body: [UInt8] = []
+        for range in changes.ranges {
+            body += ChunkDelta.header(range)
+            body += try Self.bytes(of: chunk, range)
+        }
+        _ = try await call(HTTPRequest(
+            method: "POST", path: "/v1/uploads/\(upload)/chunks/\(reference.hash)/delta?base=\(changes.base.hash)", body: .bytes(body),
+            contentType: "application/octet-stream", timeoutSeconds: 120), .upload)
+    }
+
+    private static func bytes(of chunk: OpenChunk, _ range: Range<Int>) throws(RemoteError) -> [UInt8] {
+        let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
+            count = max(0, pread(chunk.fileDescriptor, buffer.baseAddress, range.count, off_t(range.lowerBound)))
+        }
+        guard bytes.count == range.count else { throw .invalidAnswer("a chunk file is shorter than its chunk") }
+        return bytes
+    }
+
     /// Many small chunks in one body of at most `ChunkFrame.maximumBodyByteCount`.
     func putChunks(_ upload: UploadID, _ chunks: [(ChunkReference, OpenChunk)]) async throws(RemoteError) {
         var body: [UInt8] = []
         body.reserveCapacity(chunks.reduce(0) { $0 + Int($1.0.length) + ChunkFrame.headerByteCount })
         for (reference, chunk) in chunks {
             body += ChunkFrame.header(reference)
-            let part = [UInt8](unsafeUninitializedCapacity: Int(reference.length)) { buffer, count in
-                count = max(0, pread(chunk.fileDescriptor, buffer.baseAddress, Int(reference.length), 0))
-            }
-            guard part.count == Int(reference.length) else { throw .invalidAnswer("a chunk file is shorter than its chunk") }
-            body += part
+            body += try Self.bytes(of: chunk, 0..<Int(reference.length))
         }
         _ = try await call(HTTPRequest(
             method: "POST", path: "/v1/uploads/\(upload)/chunks", body: .bytes(body), contentType: "application/octet-stream",

@@ -124,6 +124,14 @@ struct API: Sendable {
             try await drive.storeChunks(session, upload, [(ChunkReference(hash: hash, length: UInt32(body.readableBytes)), body)])
             return Response.nothing
         }
+        group.post("chunks/:hash/delta") { request, context in
+            let session = try context.requireSession()
+            let upload: UploadID = try context.id("upload")
+            let hash = try context.hash("hash")
+            guard let base = request.uri.queryParameters["base"].flatMap({ ChunkHash(String($0)) }) else { throw DriveError.badRequest("base is no SHA-256.") }
+            try await drive.storeDelta(session, upload, hash, base: base, try await request.collect(upTo: ChunkDelta.maximumBodyByteCount))
+            return Response.nothing
+        }
         group.post("chunks") { request, context in
             let session = try context.requireSession()
             let upload: UploadID = try context.id("upload")

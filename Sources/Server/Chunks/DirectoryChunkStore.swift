@@ -6,8 +6,8 @@ import Shared
 
 /// Objects as files, `objects/ab/NAME`, where `ab` are the last two digits of the name (the first are its time).
 ///
-/// Crash order of `put`: 1. write a temporary file; 2. fsync it; 3. rename it; 4. fsync the folder. Only then the rows are written: a
-/// crash before leaves a file that no row names, which gc removes.
+/// Crash order of `put`: 1. write the file; 2. fsync it; 3. fsync the folder. Only then the rows are written: a crash before leaves a
+/// file, whole or not, that no row names, and gc removes it. (A rename between 1 and 3 would only add a second journal commit.)
 final class DirectoryChunkStore: ChunkStore {
     private let root: String
     private let threads: NIOThreadPool
@@ -32,8 +32,8 @@ final class DirectoryChunkStore: ChunkStore {
         let object = Identifier<ObjectTag>.make().description
         let bodies = chunks
         return try await run { () throws(ChunkStoreError) in
-            let temporary = self.path(object) + ".part"
-            let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+            let path = self.path(object)
+            let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
             guard descriptor >= 0 else { throw Self.failure("creating an object") }
             defer { close(descriptor) }
             var locations: [ChunkLocation] = []
@@ -45,10 +45,9 @@ final class DirectoryChunkStore: ChunkStore {
                     offset += UInt64(reference.length)
                 }
                 guard fdatasync(descriptor) == 0 else { throw Self.failure("syncing an object") }
-                guard rename(temporary, self.path(object)) == 0 else { throw Self.failure("naming an object") }
                 try Self.syncFolder(self.folder(object))
             } catch {
-                unlink(temporary)
+                unlink(path)
                 throw error
             }
             return locations

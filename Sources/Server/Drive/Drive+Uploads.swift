@@ -134,6 +134,33 @@ extension Drive {
         }
     }
 
+    /// Takes a chunk as its difference from `base`, which the session's namespace must hold: knowing a hash gives nothing.
+    func storeDelta(
+        _ session: Session, _ upload: UploadID, _ hash: ChunkHash, base: ChunkHash, _ delta: ByteBuffer
+    ) async throws(DriveError) {
+        let time = now()
+        let (length, location) = try await read { sql in
+            let namespace = try Self.requireUpload(sql, session, upload, time)
+            guard let row = try sql.first("SELECT length FROM upload_chunks WHERE upload = $1 AND hash = $2", [.id(upload), .hash(hash)]) else {
+                throw DriveError.badRequest("Chunk \(hash) was not announced in this upload.")
+            }
+            guard let location = try Self.location(sql, namespace, base) else { throw DriveError.notFound("There is no such chunk.") }
+            return (Int(row.int(0)), location)
+        }
+        var bytes: ByteBuffer
+        do throws(ChunkStoreError) { bytes = try await chunks.read(location) } catch { throw Self.translated(error) }
+        if bytes.readableBytes > length { bytes = bytes.getSlice(at: bytes.readerIndex, length: length)! }
+        bytes.writeRepeatingByte(0, count: length - bytes.readableBytes)
+        do throws(ChunkDelta.FormatError) {
+            try delta.withBytes { delta throws(ChunkDelta.FormatError) in
+                try bytes.withMutableBytes { chunk throws(ChunkDelta.FormatError) in try ChunkDelta.apply(delta, to: chunk) }
+            }
+        } catch { throw .badRequest("The body is no sequence of pieces within the chunk.") }
+        let found = bytes.withUnsafeReadableBytes { SHA256.hash($0) }
+        guard found == hash else { throw .hashMismatch("The result's SHA-256 is \(found).") }
+        try await storeChunks(session, upload, [(ChunkReference(hash: hash, length: UInt32(length)), bytes)])
+    }
+
     /// Takes one manifest page, which the caller has checked against its hash.
     func storePage(_ session: Session, _ upload: UploadID, _ hash: ChunkHash, packed: [UInt8]) async throws(DriveError) {
         guard let references = try? Manifest.unpack(packed), (1...Manifest.pageCount).contains(references.count) else {
@@ -155,14 +182,16 @@ extension Drive {
         try await read { sql in
             try Self.requireMember(sql, session, namespace)
             var found: [ChunkHash: ChunkLocation] = [:]
-            for hash in hashes {
-                guard let row = try sql.first("""
-                    SELECT c.object, c.byte_offset, c.length FROM namespace_chunks n JOIN chunks c ON c.hash = n.hash WHERE n.namespace = $1 AND n.hash = $2
-                    """, [.id(namespace), .hash(hash)]) else { continue }
-                found[hash] = ChunkLocation(object: row.text(0) ?? "", offset: UInt64(row.int(1)), length: UInt32(row.int(2)))
-            }
+            for hash in hashes { found[hash] = try Self.location(sql, namespace, hash) }
             return found
         }
+    }
+
+    private static func location(_ sql: any SQLConnection, _ namespace: NamespaceID, _ hash: ChunkHash) throws -> ChunkLocation? {
+        try sql.first("""
+            SELECT c.object, c.byte_offset, c.length FROM namespace_chunks n JOIN chunks c ON c.hash = n.hash WHERE n.namespace = $1 AND n.hash = $2
+            """, [.id(namespace), .hash(hash)]
+        ).map { ChunkLocation(object: $0.text(0) ?? "", offset: UInt64($0.int(1)), length: UInt32($0.int(2))) }
     }
 
     func page(_ session: Session, _ namespace: NamespaceID, _ hash: ChunkHash) async throws(DriveError) -> [UInt8] {
@@ -173,5 +202,18 @@ extension Drive {
                 """, [.id(namespace), .hash(hash)]), let data = row.blob(0) else { throw DriveError.notFound("There is no such page.") }
             return data
         }
+    }
+}
+
+extension ByteBuffer {
+    // NIO's own rethrow any error; these keep its type.
+    fileprivate func withBytes<Failure: Error>(_ body: (UnsafeRawBufferPointer) throws(Failure) -> Void) throws(Failure) {
+        let result: Result<Void, Failure> = withUnsafeReadableBytes { bytes in Result { () throws(Failure) in try body(bytes) } }
+        try result.get()
+    }
+
+    fileprivate mutating func withMutableBytes<Failure: Error>(_ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Void) throws(Failure) {
+        let result: Result<Void, Failure> = withUnsafeMutableReadableBytes { bytes in Result { () throws(Failure) in try body(bytes) } }
+        try result.get()
     }
 }

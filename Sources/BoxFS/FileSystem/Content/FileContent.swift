@@ -213,6 +213,7 @@ final class FileContent: @unchecked Sendable {
                     throw error
                 }
                 segment.length = max(segment.length, to - index * slotSize)
+                segment.noteChange(from - index * slotSize..<to - index * slotSize)
                 segment.isSynced = false
                 size = max(size, UInt64(to))
             }
@@ -232,6 +233,7 @@ final class FileContent: @unchecked Sendable {
             needed = current.length
             try reserveRoom(max(needed, range.upperBound))
             segment = try store.copy(of: current.open().rawValue, length: needed)
+            segment.changes = current.changes
         case .hole:
             needed = 0
             try reserveRoom(range.upperBound)
@@ -251,6 +253,7 @@ final class FileContent: @unchecked Sendable {
                 at += part
             }
             segment.length = needed
+            if let base = chunks.first, chunks.count == 1, !base.isHole, needed == Int(base.length) { segment.changes = SegmentChanges(base: base) }
         }
         segment.reserved = max(needed, range.upperBound)
         slots[index] = .segment(segment)
@@ -280,6 +283,7 @@ final class FileContent: @unchecked Sendable {
                     let segment = try segment(count - 1, overwriting: 0..<0, inode)
                     guard ftruncate(try segment.open().rawValue, off_t(extent)) == 0 else { throw .io }
                     segment.length = extent
+                    segment.changes = nil
                     segment.isSynced = false
                 }
             }
@@ -309,6 +313,7 @@ final class FileContent: @unchecked Sendable {
                         let zeros = [UInt8](repeating: 0, count: last - Int(at - start))
                         let descriptor = try segment.open().rawValue
                         try zeros.withBytes { bytes throws(FileSystemError) in try writeFully(descriptor, bytes, at: Int(at - start)) }
+                        segment.noteChange(Int(at - start)..<last)
                         segment.isSynced = false
                     }
                 }

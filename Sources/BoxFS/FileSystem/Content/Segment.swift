@@ -54,6 +54,8 @@ final class Segment: @unchecked Sendable {
     var isSynced = false
     /// Bytes asked from the cache's room.
     var reserved = 0
+    /// nil: it was made from nothing, or differs too much.
+    var changes: SegmentChanges?
     fileprivate let store: SegmentStore
     fileprivate(set) var descriptor: OpenDescriptor?
 
@@ -75,6 +77,11 @@ final class Segment: @unchecked Sendable {
     }
 
     func close() { descriptor = nil }
+
+    /// Bytes of the slot that were written.
+    func noteChange(_ range: Range<Int>) {
+        if changes?.add(range) == false { changes = nil }
+    }
 
     fileprivate func opened(_ flags: Int32) throws(FileSystemError) -> OpenDescriptor {
         let descriptor = Glibc.open(path, flags | O_CLOEXEC, 0o600)
