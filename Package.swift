@@ -27,6 +27,7 @@ let package = Package(
         .systemLibrary(name: "CFuse3", path: "Sources/CLibs/CFuse3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
         .systemLibrary(name: "CCurl", path: "Sources/CLibs/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "COpenSSL", path: "Sources/CLibs/COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .systemLibrary(name: "CGit2", path: "Sources/CLibs/CGit2", pkgConfig: "libgit2", providers: [.apt(["libgit2-dev"])]),
         .target(name: "Shared", dependencies: ["COpenSSL"], swiftSettings: settings),
         .target(
             name: "ChunkCache",
@@ -43,7 +44,7 @@ let package = Package(
         .executableTarget(
             name: "Server",
             dependencies: [
-                "Shared",
+                "CGit2", "Shared",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "Hummingbird", package: "hummingbird"),

@@ -11,6 +11,7 @@ struct BoxFSCommand: ParsableCommand {
             First time:  boxfs login https://drive.example.org --user ada
                          mkdir -p ~/Box && boxfs mount ~/Box
             How is it?   boxfs status        What is wrong?  boxfs doctor
+            Take back:   boxfs history FILE, boxfs restore, boxfs trash, boxfs undo
             The end:     boxfs umount ~/Box
 
             Exit status: 0 done, 1 failed, 3 not mounted, 4 server unreachable, 5 timed out with changes left, \
@@ -19,7 +20,10 @@ struct BoxFSCommand: ParsableCommand {
         version: "boxfs \(BoxFSVersion.text)",
         subcommands: [
             LoginCommand.self, LogoutCommand.self, MountCommand.self, UmountCommand.self, StatusCommand.self,
-            FlushCommand.self, CacheCommand.self, DoctorCommand.self, CompletionsCommand.self,
+            FlushCommand.self, CacheCommand.self,
+            HistoryCommand.self, CatCommand.self, DiffCommand.self, RestoreCommand.self, TrashCommand.self, UndoCommand.self,
+            ConflictsCommand.self, ResolveCommand.self, SettingsCommand.self,
+            DoctorCommand.self, CompletionsCommand.self,
         ])
 
     static func main() {

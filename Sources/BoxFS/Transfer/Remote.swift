@@ -117,17 +117,17 @@ final class Remote: Sendable {
 
     // MARK: Exchanges
 
-    private func get<T: Decodable>(_ path: String, seconds: Double = 30) async throws(RemoteError) -> T {
+    func get<T: Decodable>(_ path: String, seconds: Double = 30) async throws(RemoteError) -> T {
         try await decoded(call(HTTPRequest(path: path, timeoutSeconds: seconds), .metadata))
     }
 
-    private func post<T: Decodable>(_ path: String, _ body: some Encodable, lane: TransferLane = .metadata) async throws(RemoteError) -> T {
+    func post<T: Decodable>(_ path: String, _ body: some Encodable, lane: TransferLane = .metadata) async throws(RemoteError) -> T {
         let bytes: [UInt8]
         do { bytes = Array(try JSONEncoder().encode(body)) } catch { throw .invalidAnswer("\(error)") }
         return try await decoded(call(HTTPRequest(method: "POST", path: path, body: .bytes(bytes), timeoutSeconds: 120), lane))
     }
 
-    private func call(_ request: HTTPRequest, _ lane: TransferLane) async throws(RemoteError) -> [UInt8] {
+    func call(_ request: HTTPRequest, _ lane: TransferLane) async throws(RemoteError) -> [UInt8] {
         try Self.body(try await engine.send(request, lane: lane))
     }
 
@@ -148,7 +148,7 @@ final class Remote: Sendable {
         do { return try JSONDecoder().decode(T.self, from: Data(body)) } catch { throw .invalidAnswer("\(error)") }
     }
 
-    private static func escaped(_ text: String) -> String {
+    static func escaped(_ text: String) -> String {
         text.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? text
     }
 }

@@ -19,6 +19,7 @@ struct API: Sendable {
         addTree(router.group("v1/namespaces/:namespace"))
         addUploads(router)
         addChunks(router.group("v1/namespaces/:namespace"))
+        HistoryRoutes(drive: drive).add(to: router)
         return router
     }
 

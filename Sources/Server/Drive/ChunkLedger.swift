@@ -81,26 +81,51 @@ final class ChunkLedger {
 
     // MARK: Versions
 
-    func addVersion(_ version: VersionID, of node: NodeID, _ content: Content, _ session: Session, _ device: String, _ time: Timestamp) throws {
-        try sql.execute(
-            "INSERT INTO versions (id, node, size, inline, pages, author, device, created) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            [.id(version), .id(node), .int(content.size), content.inline.map { .blob(Array($0)) } ?? .null,
-             content.pages.map { .blob($0.flatMap(\.bytes)) } ?? .null, .id(session.account), .text(device), .time(time)])
+    /// - Parameter windowStart: when the run of writes began that this version belongs to (`coalesce`).
+    func addVersion(
+        _ version: VersionID, of node: NodeID, _ content: Content, _ session: Session, _ device: String, _ time: Timestamp, modified: Timestamp,
+        windowStart: Timestamp? = nil, kind: VersionInformation.Kind = .write, parents: [VersionID] = []
+    ) throws {
+        try sql.execute("""
+            INSERT INTO versions (id, node, size, inline, pages, author, device, device_id, created, modified, window_start, kind, parents)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+            """, [
+                .id(version), .id(node), .int(content.size), content.inline.map { .blob(Array($0)) } ?? .null,
+                content.pages.map { .blob($0.flatMap(\.bytes)) } ?? .null, .id(session.account), .text(device), .id(session.device), .time(time),
+                .time(modified), .time(windowStart ?? time), .text(kind.rawValue), .blob(parents.flatMap(\.bytes)),
+            ])
         try count(content, by: 1)
     }
 
-    /// A version that the same device replaces within a minute is dropped: files that are written again and again do not fill the disk.
-    func coalesce(_ version: VersionID, device: String, _ time: Timestamp) throws {
-        guard let row = try sql.first("SELECT device, created FROM versions WHERE id = $1", [.id(version)]), row.text(0) == device,
-              time.nanoseconds - row.int(1) < 60_000_000_000 else { return }
-        try drop(version)
+    /// Versions up to this size that others took the place of stay a while, unseen: another device may have edited one of them, and a
+    /// merge needs it. Bytes.
+    static let mergeBaseBytes: Int64 = 256 << 10
+
+    /// Of the versions that one device writes one after the other, one for each window of `seconds` stays in the history: files that are
+    /// written again and again do not fill the disk.
+    ///
+    /// - Returns: when the window began that the next version belongs to.
+    func coalesce(_ version: VersionID, device: DeviceID, _ time: Timestamp, seconds: Int64) throws -> Timestamp {
+        guard let row = try sql.first("SELECT device_id, window_start, name, kind, size FROM versions WHERE id = $1", [.id(version)]),
+              row.blob(0) == device.bytes, row.isNull(2), row.text(3) == VersionInformation.Kind.write.rawValue,
+              time < row.time(1).adding(seconds: seconds) else { return time }
+        let start = row.time(1)
+        let isKept = try row.int(4) <= Self.mergeBaseBytes || sql.first("""
+            SELECT 1 FROM recent_changes WHERE version = $1 UNION ALL SELECT 1 FROM event_changes WHERE version = $1 LIMIT 1
+            """, [.id(version)]) != nil
+        if isKept {
+            try sql.execute("UPDATE versions SET superseded = $1 WHERE id = $2", [.time(time), .id(version)])
+        } else {
+            try drop(version)
+        }
+        return start
     }
 
     func dropVersions(of node: NodeID) throws {
         for row in try sql.query("SELECT id FROM versions WHERE node = $1", [.id(node)]) { try drop(try row.id(0)) }
     }
 
-    private func drop(_ version: VersionID) throws {
+    func drop(_ version: VersionID) throws {
         guard let content = try NodeRow.content(sql, version) else { return }
         try sql.execute("DELETE FROM versions WHERE id = $1", [.id(version)])
         try count(content, by: -1)

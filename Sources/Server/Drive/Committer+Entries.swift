@@ -19,24 +19,27 @@ extension Committer {
 
     func insertEntry(_ parent: NodeID, _ name: String, _ node: NodeID) throws {
         try sql.execute(
-            "INSERT INTO entries (id, namespace, parent, name, node, sequence, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, NULL)",
-            [.id(Identifier<EntryTag>.make()), .id(namespace), .id(parent), .text(name), .id(node), .integer(sequence)])
+            "INSERT INTO entries (id, namespace, parent, name, node, sequence, created_at, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)",
+            [.id(Identifier<EntryTag>.make()), .id(namespace), .id(parent), .text(name), .id(node), .integer(sequence), .time(time)])
     }
 
-    /// The row stays, as what the feed tells and what the trash finds. Older rows of the name go where nobody needs them any more: those
-    /// of this node, and those of removed nodes that held nothing or lay elsewhere last. A row that names a living node stays: it tells
-    /// a reader who was away that the node is no longer here.
+    /// The row stays, as what the feed tells and what the trash finds. Older rows of the name leave the feed where nobody needs them there
+    /// any more: those of this node, and those of removed nodes that held nothing or lay elsewhere last. A row that names a living node
+    /// stays: it tells a reader who was away that the node is no longer here. What left the feed (`sequence` 0) tells what the tree was
+    /// like at a time; what was there for less than a minute is forgotten.
     func deleteEntry(_ entry: LiveEntry, keepsTrash: Bool) throws {
         if !keepsTrash {
             for row in try sql.query("""
-                SELECT id, node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL AND (node = $3 OR EXISTS (
+                SELECT id, node, created_at, deleted_at FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL AND sequence > 0
+                AND (node = $3 OR EXISTS (
                 SELECT 1 FROM nodes n WHERE n.id = entries.node AND n.deleted_at IS NOT NULL AND (n.version IS NULL AND (n.mode & 61440) <> 16384
                 OR EXISTS (SELECT 1 FROM entries e WHERE e.node = entries.node AND e.sequence > entries.sequence))))
                 """, [.id(entry.parent), .text(entry.name), .id(entry.node)]) {
                 let holder: NodeID = try row.id(1)
                 // Rows of nodes are written at the end of the commit: this one may have come back meanwhile.
                 guard try holder == entry.node || node(holder)?.deletedAt != nil else { continue }
-                try sql.execute("DELETE FROM entries WHERE id = $1", [row.values[0]])
+                let isShort = row.time(3) < row.time(2).adding(seconds: 60)
+                try sql.execute(isShort ? "DELETE FROM entries WHERE id = $1" : "UPDATE entries SET sequence = 0 WHERE id = $1", [row.values[0]])
             }
         }
         try sql.execute(
@@ -88,7 +91,7 @@ extension Committer {
     /// Brings a removed node back to where it was; to the root when that place is forgotten.
     func restore(_ row: NodeRow) throws -> NodeRow {
         let last = try sql.first(
-            "SELECT parent, name FROM entries WHERE node = $1 AND deleted_at IS NOT NULL ORDER BY sequence DESC LIMIT 1", [.id(row.id)])
+            "SELECT parent, name FROM entries WHERE node = $1 AND deleted_at IS NOT NULL ORDER BY deleted_at DESC, sequence DESC LIMIT 1", [.id(row.id)])
         var row = revive(row)   // before its directory, so that two that once lay within each other do not restore one another for ever
         row.links = 1
         put(row)
@@ -98,7 +101,7 @@ extension Committer {
         return row
     }
 
-    private func isInside(_ directory: NodeID, _ ancestor: NodeID) throws -> Bool {
+    func isInside(_ directory: NodeID, _ ancestor: NodeID) throws -> Bool {
         var at = directory
         while at != ancestor {
             guard let row = try sql.first("SELECT parent FROM entries WHERE node = $1 AND deleted_at IS NULL", [.id(at)]) else { return false }
@@ -152,8 +155,14 @@ extension Committer {
                 try tellAgain(other.id)
                 return (.merged, .nameTaken, other.id.description)
             }
+            if FileType(mode: node.mode) == .regular, let copy = try equalCopy(of: other.id, contents[node.id] ?? .empty) {
+                try sql.execute("INSERT INTO node_aliases (alias, node) VALUES ($1, $2)", [.id(node.id), .id(copy.id)])
+                try tellAgain(copy.id)
+                return (.merged, .nameTaken, copy.id.description)
+            }
             place = try freeName(directory.id, name)
             try tellAgain(other.id)
+            try recordConflict(other.id, copy: node.id)
         }
         putNew(NodeRow(node, namespace: namespace, arrived: time))
         try insertEntry(directory.id, place, node.id)
@@ -213,23 +222,18 @@ extension Committer {
     /// The remover saw an older version, and the newer one is this same device's: nothing of others is lost.
     private func isSuperseded(_ version: VersionID?, _ row: NodeRow) throws -> Bool {
         guard let current = row.version else { return true }
-        return try sql.first("SELECT device FROM versions WHERE id = $1", [.id(current)])?.text(0) == request.device
+        return try sql.first("SELECT device_id FROM versions WHERE id = $1", [.id(current)])?.blob(0) == session.device.bytes
     }
 
-    /// Takes one entry of a node away; with the last one the node goes to the trash, or for good if it lived less than a minute.
+    /// Takes one entry of a node away; with the last one the node goes to the trash.
     func unlink(_ entry: LiveEntry, _ row: NodeRow, _ time: Timestamp) throws {
         var row = row
-        let isShortLived = self.time.nanoseconds - row.arrived.nanoseconds < 60_000_000_000
-        try deleteEntry(entry, keepsTrash: !isShortLived && row.version != nil)
+        if row.links <= 1 { try guardian?.record(row.isDirectory ? .removedDirectory : .removed, row, at: entry) }
+        try deleteEntry(entry, keepsTrash: row.version != nil)
         row.links -= 1
         row.changed = time
         put(row)
-        guard row.links <= 0 else { return }
-        if isShortLived, row.version != nil {
-            try ledger.dropVersions(of: row.id)
-            row.version = nil
-        }
-        bury(row)
+        if row.links <= 0 { bury(row) }
     }
 
     func rename(
@@ -262,10 +266,12 @@ extension Committer {
             } else {
                 place = try freeName(target.id, toName)
                 try tellAgain(occupant.node)
+                try recordConflict(occupant.node, copy: row.id)
                 result = (.conflicted, .nameTaken, place)
             }
         }
         if let source {
+            try guardian?.record(.moved, row, at: source)
             try deleteEntry(source, keepsTrash: false)
             try touch(source.parent, time)
         } else {
@@ -328,8 +334,12 @@ extension Committer {
             return holder.id == row.id ? Self.applied : (.conflicted, .conflict, try entries(of: holder.id).first?.name)
         }
         if row.deletedAt == nil, row.version == base {
-            if let base { try ledger.coalesce(base, device: request.device, time) }
-            try ledger.addVersion(version, of: row.id, content, session, request.device, time)
+            var windowStart = time
+            if let base, let place = try entries(of: row.id).first {
+                try guardian?.record(.rewritten, row, at: place)
+                windowStart = try ledger.coalesce(base, device: session.device, time, seconds: settings.versionSeconds)
+            }
+            try ledger.addVersion(version, of: row.id, content, session, request.device, time, modified: modified, windowStart: windowStart)
             row.version = version
             (row.modified, row.changed) = (modified, changed)
             put(row)
@@ -341,7 +351,7 @@ extension Committer {
         }
         if row.deletedAt != nil {   // the edit wins: the file is back
             var back = try restore(row)
-            try ledger.addVersion(version, of: back.id, content, session, request.device, time)
+            try ledger.addVersion(version, of: back.id, content, session, request.device, time, modified: modified)
             back.version = version
             (back.modified, back.changed) = (modified, changed)
             put(back)
@@ -352,6 +362,7 @@ extension Committer {
             try tellAgain(row.id)
             return outcome == .applied ? (.conflicted, .conflict, try entries(of: copy.id).first?.name) : (outcome, code, detail)
         }
+        if let base, let result = try merge(row, base, version, content, modified, changed) { return result }
         return try keepBoth(row, version, content, modified, changed)
     }
 
@@ -365,14 +376,23 @@ extension Committer {
     /// Two edits of one version: the later one becomes a file of its own beside the first.
     private func keepBoth(_ row: NodeRow, _ version: VersionID, _ content: Content, _ modified: Timestamp, _ changed: Timestamp) throws -> Result {
         guard let place = try entries(of: row.id).first else { return gone("The file is not there any more.") }
+        if var copy = try equalCopy(of: row.id, content) {
+            // A version of the copy: the program's next edit is based on it and shall follow.
+            try ledger.addVersion(version, of: copy.id, content, session, request.device, time, modified: modified)
+            copy.version = version
+            put(copy)
+            try tellAgain(row.id)
+            return (.conflicted, .conflict, try entries(of: copy.id).first?.name)
+        }
         let name = try freeName(place.parent, place.name)
         var copy = row
         copy.id = .make()
         copy.links = 1
         copy.version = version
         (copy.modified, copy.changed, copy.created, copy.arrived) = (modified, changed, changed, time)
-        try ledger.addVersion(version, of: copy.id, content, session, request.device, time)
+        try ledger.addVersion(version, of: copy.id, content, session, request.device, time, modified: modified)
         putNew(copy)
+        try recordConflict(row.id, copy: copy.id)
         try insertEntry(place.parent, name, copy.id)
         try touch(place.parent, changed)
         try tellAgain(row.id)
@@ -384,14 +404,26 @@ extension Committer {
 enum ConflictedCopy {
     /// `NAME (conflicted copy, DEVICE, YYYY-MM-DD).EXT`, with a number from the second on, within 255 bytes.
     static func name(of name: String, device: String, time: Timestamp, number: Int) -> String {
+        let host = String(device.map { $0 == "/" || $0 == "\0" ? "-" : $0 }.prefix(40))
+        return self.name(of: name, mark: " (conflicted copy, \(host), \(day(time))\(number > 1 ? " \(number)" : ""))")
+    }
+
+    /// The name with a mark before its ending, within 255 bytes.
+    static func name(of name: String, mark: String) -> String {
         let dot = name.lastIndex(of: ".").flatMap { $0 == name.startIndex ? nil : $0 } ?? name.endIndex
         var stem = String(name[..<dot])
         let ending = String(name[dot...].utf8.count > 32 ? "" : name[dot...])
         if ending.isEmpty { stem = name }
-        let host = String(device.map { $0 == "/" || $0 == "\0" ? "-" : $0 }.prefix(40))
-        let mark = " (conflicted copy, \(host), \(day(time))\(number > 1 ? " \(number)" : ""))"
+        stem = withoutMark(stem)
         while stem.utf8.count + mark.utf8.count + ending.utf8.count > EntryName.maximumByteCount, !stem.isEmpty { stem.removeLast() }
         return stem + mark + ending
+    }
+
+    /// A copy of a copy is named after the file, not after the copy.
+    private static func withoutMark(_ stem: String) -> String {
+        guard stem.hasSuffix(")"), let mark = stem.range(of: " (conflicted copy, ", options: .backwards), mark.lowerBound > stem.startIndex,
+              !stem[mark.upperBound...].dropLast().contains(")") else { return stem }
+        return String(stem[..<mark.lowerBound])
     }
 
     /// ISO 8601 in UTC.

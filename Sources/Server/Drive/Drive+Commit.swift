@@ -7,14 +7,30 @@ extension Drive {
     /// Applies a batch in one transaction. Repeating a commit gives its first answer again.
     func commit(_ session: Session, _ namespace: NamespaceID, _ request: CommitRequest) async throws(DriveError) -> CommitAnswer {
         guard request.operations.count <= Self.maximumOperations else { throw .tooLarge("At most \(Self.maximumOperations) operations in a commit.") }
+        var plan = MergePlan()
+        while true {
+            do {
+                let (answer, isNew) = try await apply(session, namespace, request, plan)
+                if isNew { onCommit(namespace, answer.sequence) }
+                return answer
+            } catch {
+                guard error is MergeWanted else { throw Self.translated(error) }
+                plan = try await planMerges(namespace, request, attempt: plan.attempt + 1)
+            }
+        }
+    }
+
+    private func apply(
+        _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ plan: MergePlan
+    ) async throws -> (CommitAnswer, Bool) {
         let time = now()
-        let (answer, isNew) = try await write { sql -> (CommitAnswer, Bool) in
+        return try await store.write(.synced) { sql -> (CommitAnswer, Bool) in
             try Self.requireMember(sql, session, namespace)
             if let row = try sql.first("SELECT namespace, answer FROM commits WHERE id = $1", [.id(request.commit)]) {
                 guard try row.id(0) as NamespaceID == namespace else { throw DriveError.badRequest("This commit belongs elsewhere.") }
                 return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), false)
             }
-            let committer = try Committer(sql, session, namespace, request, time)
+            let committer = try Committer(sql, session, namespace, request, time, plan)
             let answer = try committer.run()
             let packed = String(decoding: try JSONEncoder().encode(answer), as: UTF8.self)
             try sql.execute(
@@ -22,8 +38,6 @@ extension Drive {
                 [.id(request.commit), .id(namespace), .text(packed), .time(time)])
             return (answer, true)
         }
-        if isNew { onCommit(namespace, answer.sequence) }
-        return answer
     }
 }
 
@@ -49,8 +63,15 @@ final class Committer {
     private var hasTold = false
     /// What the batch is going to put into a node: tells equal files apart from a conflict when both were created.
     let contents: [NodeID: Content]
+    let plan: MergePlan
+    let settings: NamespaceSettings
+    /// Watches for mass changes; nil while something is taken back.
+    var guardian: MassChangeGuard?
 
-    init(_ sql: any SQLConnection, _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ time: Timestamp) throws {
+    init(
+        _ sql: any SQLConnection, _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ time: Timestamp,
+        _ plan: MergePlan = MergePlan()
+    ) throws {
         self.sql = sql
         self.session = session
         self.namespace = namespace
@@ -65,25 +86,39 @@ final class Committer {
             if case .content(let node, _, _, let content, _, _) = numbered.operation { contents[node] = content }
         }
         self.contents = contents
+        self.plan = plan
+        settings = try Drive.namespaceSettings(sql, namespace)
     }
 
     func run() throws -> CommitAnswer {
         if let upload = request.upload, try Drive.requireUpload(sql, session, upload, time) != namespace { throw DriveError.uploadExpired }
         try ledger.validate(request)
+        guardian = try MassChangeGuard(sql, session, namespace, settings, time)
         var results: [OperationResult] = []
         for numbered in request.operations {
-            sequence += 1
-            hasTold = false
+            step()
             let (outcome, code, detail) = try apply(numbered.operation)
             if outcome == .refused || !hasTold { try tellAgain(numbered.operation) }
             results.append(OperationResult(id: numbered.id, outcome: outcome, code: code?.rawValue, detail: detail))
         }
+        try finish()
+        return CommitAnswer(sequence: sequence, results: results)
+    }
+
+    /// Takes the namespace's next number for what follows.
+    func step() {
+        sequence += 1
+        hasTold = false
+    }
+
+    /// Writes the rows of nodes and the namespace's new counts.
+    func finish() throws {
         for id in dirty { try nodes[id]?.save(sql) }
+        try guardian?.finish()
         if ledger.usedChange > 0, let quota, used + UInt64(ledger.usedChange) > quota { throw DriveError.quotaExceeded(quota: quota, used: used) }
         try sql.execute(
             "UPDATE namespaces SET sequence = $1, used = $2, nodes = $3 WHERE id = $4",
             [.integer(sequence), .integer(Int64(used) + ledger.usedChange), .integer(nodeCount), .id(namespace)])
-        return CommitAnswer(sequence: sequence, results: results)
     }
 
     typealias Result = (OperationResult.Outcome, ProblemCode?, String?)

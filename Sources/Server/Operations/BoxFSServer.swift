@@ -140,11 +140,13 @@ struct Fsck: AsyncParsableCommand {
 }
 
 struct CollectGarbage: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "gc", abstract: "Frees what no version refers to and no live upload leases; also while the server runs.")
+    static let configuration = CommandConfiguration(commandName: "gc", abstract: "Drops versions and trash whose time is over, and frees what no version refers to and no live upload leases; also while the server runs.")
     @Option(help: "Leaves alone what is younger, in seconds.") var grace: Int64 = 3600
     @OptionGroup var folder: DataFolder
 
     func run() async throws {
+        let thinned = try await administer { try await folder.open().thin() }
+        print("\(thinned.versions) versions and \(thinned.purged) things of the trash dropped.")
         let report = try await administer { try await folder.open().collectGarbage(graceSeconds: grace) }
         print("\(report.uploads) uploads, \(report.pages) pages, \(report.chunks) chunks, \(report.objects) objects (\(report.bytes) bytes) freed.")
     }

@@ -50,7 +50,7 @@ struct Serve: AsyncParsableCommand {
     }
 }
 
-/// What the server does by itself: collects garbage each hour, and lets long polls go when it ends.
+/// What the server does by itself: thins histories and collects garbage each hour, and lets long polls go when it ends.
 struct Upkeep: Service {
     let drive: Drive
     let hub: ChangeHub
@@ -63,6 +63,8 @@ struct Upkeep: Service {
                     try? await Task.sleep(for: .seconds(3600))
                     guard !Task.isCancelled else { return }
                     do {
+                        let thinned = try await drive.thin()
+                        logger.info("history thinned", metadata: ["versions": "\(thinned.versions)", "purged": "\(thinned.purged)"])
                         let report = try await drive.collectGarbage(graceSeconds: 3600)
                         logger.info("garbage collected", metadata: ["chunks": "\(report.chunks)", "bytes": "\(report.bytes)"])
                     } catch { logger.error("garbage collection failed", metadata: ["error": "\(error)"]) }

@@ -9,7 +9,7 @@ enum Schema {
         let found = try sql.first("SELECT value FROM server WHERE key = $1", [.text("schema")]).flatMap { $0.text(0) }.flatMap { Int64($0) } ?? 0
         guard found <= version else { throw StoreError(description: "The data was written by a newer boxfs-server (schema \(found)).") }
         guard found == 0 else { return }
-        for statement in tables { try sql.execute(statement, []) }
+        for statement in tables + historyTables { try sql.execute(statement, []) }
         for (key, value) in [("schema", String(version)), ("identity", ServerID.make().description), ("epoch", "1")] {
             try sql.execute("INSERT INTO server (key, value) VALUES ($1, $2)", [.text(key), .text(value)])
         }
@@ -19,7 +19,7 @@ enum Schema {
         """
         CREATE TABLE accounts (
             id BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, salt BLOB NOT NULL, password BLOB NOT NULL, disabled BIGINT NOT NULL,
-            home BLOB NOT NULL, created BIGINT NOT NULL)
+            home BLOB NOT NULL, created BIGINT NOT NULL, settings TEXT)
         """,
         """
         CREATE TABLE devices (
@@ -29,7 +29,8 @@ enum Schema {
         "CREATE INDEX devices_account ON devices (account)",
         """
         CREATE TABLE namespaces (
-            id BLOB PRIMARY KEY, root BLOB NOT NULL, sequence BIGINT NOT NULL, quota BIGINT, used BIGINT NOT NULL, nodes BIGINT NOT NULL)
+            id BLOB PRIMARY KEY, root BLOB NOT NULL, sequence BIGINT NOT NULL, quota BIGINT, used BIGINT NOT NULL, nodes BIGINT NOT NULL,
+            settings TEXT)
         """,
         """
         CREATE TABLE members (
@@ -41,13 +42,15 @@ enum Schema {
         CREATE TABLE nodes (
             id BLOB PRIMARY KEY, namespace BLOB NOT NULL, sequence BIGINT NOT NULL, mode BIGINT NOT NULL, uid BIGINT NOT NULL,
             gid BIGINT NOT NULL, device BIGINT NOT NULL, accessed BIGINT NOT NULL, modified BIGINT NOT NULL, changed BIGINT NOT NULL,
-            created BIGINT NOT NULL, links BIGINT NOT NULL, version BLOB, target TEXT, xattrs TEXT, arrived BIGINT NOT NULL, deleted_at BIGINT)
+            created BIGINT NOT NULL, links BIGINT NOT NULL, version BLOB, target TEXT, xattrs TEXT, arrived BIGINT NOT NULL, deleted_at BIGINT,
+            purged_at BIGINT)
         """,
         "CREATE INDEX nodes_feed ON nodes (namespace, sequence)",
+        "CREATE INDEX nodes_trash ON nodes (namespace, deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL",
         """
         CREATE TABLE entries (
             id BLOB PRIMARY KEY, namespace BLOB NOT NULL, parent BLOB NOT NULL, name TEXT NOT NULL, node BLOB NOT NULL,
-            sequence BIGINT NOT NULL, deleted_at BIGINT)
+            sequence BIGINT NOT NULL, created_at BIGINT NOT NULL, deleted_at BIGINT)
         """,
         "CREATE UNIQUE INDEX entries_live ON entries (parent, name) WHERE deleted_at IS NULL",
         "CREATE INDEX entries_dead ON entries (parent, name) WHERE deleted_at IS NOT NULL",
@@ -57,9 +60,11 @@ enum Schema {
         """
         CREATE TABLE versions (
             id BLOB PRIMARY KEY, node BLOB NOT NULL, size BIGINT NOT NULL, inline BLOB, pages BLOB, author BLOB, device TEXT NOT NULL,
-            created BIGINT NOT NULL)
+            device_id BLOB, created BIGINT NOT NULL, modified BIGINT NOT NULL, window_start BIGINT NOT NULL, superseded BIGINT, kind TEXT NOT NULL,
+            parents BLOB, name TEXT)
         """,
         "CREATE INDEX versions_node ON versions (node, created)",
+        "CREATE INDEX versions_superseded ON versions (superseded) WHERE superseded IS NOT NULL",
         "CREATE TABLE manifest_pages (hash BLOB PRIMARY KEY, data BLOB NOT NULL, reference_count BIGINT NOT NULL)",
         "CREATE INDEX manifest_pages_free ON manifest_pages (hash) WHERE reference_count = 0",
         "CREATE TABLE namespace_pages (namespace BLOB NOT NULL, hash BLOB NOT NULL, count BIGINT NOT NULL, PRIMARY KEY (namespace, hash))",

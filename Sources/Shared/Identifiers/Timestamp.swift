@@ -31,6 +31,13 @@ public struct Timestamp: Hashable, Comparable, Sendable, Codable {
             : Glibc.timespec(tv_sec: Int(seconds), tv_nsec: Int(rest))
     }
 
+    /// Clamped as in `init(seconds:nanoseconds:)`.
+    public func adding(seconds: Int64) -> Timestamp {
+        let (product, over) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        let (sum, over2) = nanoseconds.addingReportingOverflow(product)
+        return Timestamp(nanoseconds: over || over2 ? (seconds < 0 ? .min : .max) : sum)
+    }
+
     public static func < (a: Self, b: Self) -> Bool { a.nanoseconds < b.nanoseconds }
 
     public init(from decoder: any Decoder) throws { nanoseconds = try decoder.singleValueContainer().decode(Int64.self) }
@@ -38,5 +45,16 @@ public struct Timestamp: Hashable, Comparable, Sendable, Codable {
     public func encode(to encoder: any Encoder) throws {
         var container = encoder.singleValueContainer()
         try container.encode(nanoseconds)
+    }
+}
+
+extension Timestamp {
+    /// ISO 8601 in UTC, to the second: `2026-01-02T03:04:05Z`.
+    public var iso8601: String {
+        var seconds = timespec.tv_sec
+        var parts = tm()
+        gmtime_r(&seconds, &parts)
+        func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
+        return "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec))Z"
     }
 }

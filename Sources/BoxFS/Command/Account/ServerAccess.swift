@@ -12,6 +12,8 @@ struct ServerAccess {
         remote = Remote(ConnectionSettings(server: server, token: token))
     }
 
+    init(_ profile: Profile) { self.init(server: profile.server, token: profile.token) }
+
     func serverInformation() throws(CommandFailure) -> ServerInformation {
         try ask { () async throws(RemoteError) in try await remote.serverInformation() }
     }
@@ -26,6 +28,12 @@ struct ServerAccess {
 
     func logout() throws(CommandFailure) {
         try ask { () async throws(RemoteError) in try await remote.logout() }
+    }
+
+    /// Calls that have no function of their own here.
+    func ask<Answer: Sendable>(_ call: @escaping @Sendable (Remote) async throws(RemoteError) -> Answer) throws(CommandFailure) -> Answer {
+        let remote = remote
+        return try ask { () async throws(RemoteError) in try await call(remote) }
     }
 
     private func ask<Answer: Sendable>(_ call: @escaping @Sendable () async throws(RemoteError) -> Answer) throws(CommandFailure) -> Answer {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Glibc
+import Shared
 
 struct StatusCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -47,10 +48,20 @@ struct StatusCommand: ParsableCommand {
     }
 
     private func ask(_ record: MountRecord) throws(CommandFailure) -> MountStatus {
-        guard case .status(let status) = try ControlClient(record: record).ask(.status, timeoutSeconds: 10) else {
+        guard case .status(var status) = try ControlClient(record: record).ask(.status, timeoutSeconds: 10) else {
             throw CommandFailure("The mount of \(record.mountPoint) gave no status.")
         }
+        if status.connected { status.massChanges = massChanges(record) }
         return status
+    }
+
+    /// nil when the server does not tell in time: the mount's own state counts more.
+    private func massChanges(_ record: MountRecord) -> [MassChange]? {
+        guard let name = ProfileName(record.profile), let profile = try? Profile.load(name) else { return nil }
+        let day = Timestamp.now().adding(seconds: -86_400)
+        return try? ServerAccess(profile).ask { remote async throws(RemoteError) in
+            try await remote.massChanges(profile.home, seconds: 3).filter { $0.undone == nil && $0.last > day }
+        }
     }
 
     private static func encode(_ value: some Encodable) throws -> String {
@@ -80,6 +91,9 @@ enum StatusText {
         field("cache", "\(ByteCount(bytes: status.cacheUsedBytes)) of \(ByteCount(bytes: status.cacheLimitBytes))\(unsent)")
         for path in status.sending.prefix(pathLimit) { field("sending", path) }
         if status.sending.count > pathLimit { field("", "and \(status.sending.count - pathLimit) more") }
+        for event in status.massChanges ?? [] {
+            field("ATTENTION", "\(UndoCommand.summary(event)). If that was not meant: boxfs undo \(event.id)")
+        }
         for problem in status.problems.suffix(problemLimit) { field("problem", problem) }
         if status.problems.count > problemLimit { field("", "and \(status.problems.count - problemLimit) earlier; --json shows all") }
         return lines

@@ -1,3 +1,5 @@
+import Shared
+
 /// What the control socket asks of a running mount.
 protocol MountControl: AnyObject, Sendable {
     /// At once, from memory.
@@ -64,4 +66,6 @@ struct MountStatus: Codable, Hashable, Sendable {
     var stopped: String?
     /// What went wrong since the mount began, oldest first.
     var problems: [String]
+    /// Mass changes of the last day that were not undone, as the server tells them; nil when it was not asked.
+    var massChanges: [MassChange]?
 }

@@ -94,6 +94,17 @@ enum AbsolutePath {
         return folder == "/" ? "/\(last)" : "\(folder)/\(last)"
     }
 
+    /// The same where any number of the last parts may be missing; those are taken as they are spelled.
+    static func resolveGone(_ path: String) throws(CommandFailure) -> String {
+        var parts = path.split(separator: "/").map(String.init), missing: [String] = []
+        while true {
+            let front = (path.hasPrefix("/") ? "/" : parts.isEmpty ? "." : "") + parts.joined(separator: "/")
+            if let found = real(front) { return missing.reduce(found == "/" ? "" : found) { $0 + "/" + $1 } }
+            guard errno == ENOENT || errno == ENOTDIR, let last = parts.popLast(), last != "..", last != "." else { return try resolve(path) }
+            missing.insert(last, at: 0)
+        }
+    }
+
     private static func real(_ path: String) -> String? {
         guard let resolved = realpath(path, nil) else { return nil }
         defer { free(resolved) }

@@ -1,0 +1,69 @@
+import Shared
+
+/// Between paths and nodes, also of what is gone. A path's names are separated by `/`; the root's is empty.
+enum TreePath {
+    /// Against rings in damaged rows.
+    static let maximumDepth = 4096
+
+    /// The names of a path.
+    static func names(_ path: String) -> [String] { path.split(separator: "/").map(String.init) }
+
+    /// Where a node is, or was last; nil for the root.
+    static func lastPlace(_ sql: any SQLConnection, of node: NodeID) throws -> (parent: NodeID, name: String)? {
+        try sql.first("""
+            SELECT parent, name FROM entries WHERE node = $1 ORDER BY CASE WHEN deleted_at IS NULL THEN 0 ELSE 1 END, deleted_at DESC, sequence DESC LIMIT 1
+            """, [.id(node)]).map { (try $0.id(0), $0.text(1) ?? "") }
+    }
+
+    static func path(_ sql: any SQLConnection, of node: NodeID) throws -> String {
+        var names: [String] = [], at = node
+        while names.count < maximumDepth, let place = try lastPlace(sql, of: at) {
+            names.append(place.name)
+            at = place.parent
+        }
+        return names.reversed().joined(separator: "/")
+    }
+
+    /// What lies at a path now; nil if nothing does.
+    static func live(_ sql: any SQLConnection, _ path: String, from root: NodeID) throws -> NodeID? {
+        var at = root
+        for name in names(path) {
+            guard let row = try sql.first(
+                "SELECT node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NULL", [.id(at), .text(name)]) else { return nil }
+            at = try row.id(0)
+        }
+        return at
+    }
+
+    /// What lies at a path now, otherwise what was removed there last, in a folder that may be gone too.
+    static func latest(_ sql: any SQLConnection, _ path: String, from root: NodeID) throws -> NodeID? {
+        var at = root
+        for name in names(path) {
+            let key: [SQLValue] = [.id(at), .text(name)]
+            guard let row = try sql.first("SELECT node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NULL", key) ?? sql.first("""
+                SELECT node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL ORDER BY deleted_at DESC, sequence DESC LIMIT 1
+                """, key) else { return nil }
+            at = try row.id(0)
+        }
+        return at
+    }
+
+    /// What lay at a path at a time.
+    static func past(_ sql: any SQLConnection, _ path: String, from root: NodeID, at time: Timestamp) throws -> NodeID? {
+        var node = root
+        for name in names(path) {
+            guard let next = try children(sql, of: node, at: time).first(where: { $0.name == name }) else { return nil }
+            node = next.node
+        }
+        return node
+    }
+
+    /// A folder's entries at a time.
+    static func children(_ sql: any SQLConnection, of folder: NodeID, at time: Timestamp) throws -> [(name: String, node: NodeID)] {
+        // The indexes hold living rows and dead ones apart.
+        try sql.query("""
+            SELECT name, node FROM entries WHERE parent = $1 AND created_at <= $2 AND deleted_at IS NULL
+            UNION ALL SELECT name, node FROM entries WHERE parent = $1 AND created_at <= $2 AND deleted_at IS NOT NULL AND deleted_at > $2
+            """, [.id(folder), .time(time)]).map { ($0.text(0) ?? "", try $0.id(1)) }
+    }
+}

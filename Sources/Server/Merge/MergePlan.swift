@@ -1,0 +1,97 @@
+import NIOCore
+import Shared
+
+/// Thrown out of a commit's transaction: two edits met whose bytes have to be read before it can go on.
+struct MergeWanted: Error {}
+
+/// What was found out about edits that meet others, outside of any transaction. It holds as long as the file's version is still the one
+/// that was merged with.
+struct MergePlan: Sendable {
+    struct Merge: Sendable {
+        var version: VersionID
+        var content: Content
+        var chunk: ChunkReference?
+        /// Where the bytes lie, if the store did not hold them before.
+        var location: ChunkLocation?
+    }
+    struct Decision: Sendable {
+        /// The file's version at the time.
+        var theirs: VersionID
+        /// nil: they touch the same lines, or one is no text.
+        var merge: Merge?
+    }
+    /// Attempts after which edits that meet become copies unmerged: others commit too fast.
+    static let maximumAttempts = 4
+
+    var attempt = 0
+    /// By the version that came in.
+    var decisions: [VersionID: Decision] = [:]
+}
+
+extension Drive {
+    /// Reads and merges what the request's edits meet. Operations of one file build on each other, as they will when they are applied.
+    func planMerges(_ namespace: NamespaceID, _ request: CommitRequest, attempt: Int) async throws(DriveError) -> MergePlan {
+        var plan = MergePlan(attempt: attempt)
+        var heads: [NodeID: VersionID] = [:], fresh: [VersionID: [UInt8]] = [:], contents: [VersionID: Content] = [:]
+        for numbered in request.operations {
+            guard case .content(let id, let base?, let version, let content, _, _) = numbered.operation else { continue }
+            contents[version] = content
+            let (node, current) = try await read { sql -> (NodeID, VersionID?) in
+                let node = try sql.first("SELECT node FROM node_aliases WHERE alias = $1", [.id(id)]).map { try $0.id(0) } ?? id
+                return (node, try NodeRow.fetch(sql, node)?.version)
+            }
+            guard let theirs = heads[node] ?? current, theirs != base else {
+                heads[node] = version
+                continue
+            }
+            var texts: [[UInt8]] = []
+            for wanted in [base, theirs, version] {
+                if let text = fresh[wanted] {
+                    texts.append(text)
+                } else if let text = try await text(of: wanted, contents[wanted], namespace) {
+                    texts.append(text)
+                } else { break }
+            }
+            var decision = MergePlan.Decision(theirs: theirs)
+            if texts.count == 3, let merged = TextMerge.merge(base: texts[0], ours: texts[1], theirs: texts[2]) {
+                let merge = try await store(merged)
+                decision.merge = merge
+                fresh[merge.version] = merged
+                heads[node] = merge.version
+            }
+            plan.decisions[version] = decision
+        }
+        return plan
+    }
+
+    /// The bytes of a version, or of a content that is about to become one; nil if it is too long for a text, or gone.
+    private func text(of version: VersionID, _ content: Content?, _ namespace: NamespaceID) async throws(DriveError) -> [UInt8]? {
+        let locations = try await read { sql -> [ChunkLocation]? in
+            guard let content = try content ?? NodeRow.content(sql, version), content.size <= UInt64(TextMerge.maximumByteCount),
+                  let inline = content.inline, let chunks = try? Manifest.unpack(inline), !chunks.contains(where: \.isHole) else { return nil }
+            var locations: [ChunkLocation] = []
+            for chunk in chunks {
+                guard let row = try sql.first("SELECT object, byte_offset, length FROM chunks WHERE hash = $1", [.hash(chunk.hash)]) else { return nil }
+                locations.append(ChunkLocation(object: row.text(0) ?? "", offset: UInt64(row.int(1)), length: UInt32(row.int(2))))
+            }
+            return locations
+        }
+        guard let locations else { return nil }
+        var text: [UInt8] = []
+        do throws(ChunkStoreError) {
+            for location in locations { text += try await chunks.read(location).readableBytesView }
+        } catch { return nil }      // a damaged chunk is no reason to refuse the edit: it becomes a copy
+        return text
+    }
+
+    private func store(_ text: [UInt8]) async throws(DriveError) -> MergePlan.Merge {
+        guard !text.isEmpty else { return MergePlan.Merge(version: .make(), content: .empty) }
+        let chunk = ChunkReference(hash: SHA256.hash(text), length: UInt32(text.count))
+        var merge = MergePlan.Merge(version: .make(), content: Content(Manifest(chunks: [chunk])), chunk: chunk)
+        let isThere = try await read { sql in try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(chunk.hash)]) != nil }
+        if !isThere {
+            do throws(ChunkStoreError) { merge.location = try await chunks.put([(chunk, ByteBuffer(bytes: text))])[0] } catch { throw Self.translated(error) }
+        }
+        return merge
+    }
+}
