@@ -199,6 +199,134 @@ import Testing
         try await fixture.expectClean()
     }
 
+    // MARK: Merges
+
+    private let poem = (1...9).map { "line \($0)\n" }
+    private func edited(_ line: Int, _ text: String) -> String {
+        var lines = poem
+        lines[line] = text + "\n"
+        return lines.joined()
+    }
+
+    /// Two edits in different lines are one version whose parents are both; the loser's next save, based on its own edit, merges as well.
+    @Test func textEditsMerge() async throws {
+        let (one, two) = try await devices()
+        let file = try await one.makeFile("poem", poem.joined())
+        let desk = VersionID.make(), lap = VersionID.make()
+        try await one.commit([one.write(file.node, base: file.version, edited(0, "by desk"), as: desk)], chunks: [Array(edited(0, "by desk").utf8)])
+        let results = try await two.commit([two.write(file.node, base: file.version, edited(8, "by lap"), as: lap)], chunks: [Array(edited(8, "by lap").utf8)])
+        #expect(results[0].outcome == .merged)
+        let listing = try await one.list()
+        #expect(listing.keys.sorted() == ["poem"])
+        let both = edited(0, "by desk").replacingOccurrences(of: "line 9", with: "by lap")
+        #expect(try await one.text(listing["poem"]) == both)
+        let history = try await one.drive.versions(one.session, one.namespace, node: file.node, path: nil, after: nil, limit: 10).versions
+        #expect(history[0].kind == .merge && history[0].parents == [desk, lap] && history[0].current)
+        #expect(history.contains { $0.id == lap && $0.kind == .write })
+        // Two saves in one batch before the device heard of it.
+        let first = VersionID.make(), second = VersionID.make()
+        let firstText = edited(8, "by lap, better"), secondText = edited(8, "by lap, best")
+        let later = try await two.commit(
+            [two.write(file.node, base: lap, firstText, as: first), two.write(file.node, base: first, secondText, as: second)],
+            chunks: [Array(firstText.utf8), Array(secondText.utf8)])
+        #expect(later.map(\.outcome) == [.merged, .merged])
+        #expect(try await one.text(try await one.list()["poem"]) == both.replacingOccurrences(of: "by lap", with: "by lap, best"))
+        try await fixture.expectClean()
+    }
+
+    /// The merge's bytes are freed with everything else.
+    @Test func mergesAreCounted() async throws {
+        let (one, two) = try await devices()
+        let file = try await one.makeFile("poem", poem.joined())
+        try await one.commit([one.write(file.node, base: file.version, edited(0, "x"))], chunks: [Array(edited(0, "x").utf8)])
+        try await two.commit([two.write(file.node, base: file.version, edited(8, "y"))], chunks: [Array(edited(8, "y").utf8)])
+        let node = try #require(try await one.list()["poem"])
+        try await one.commit([one.remove(node.id, "poem", version: node.version)])
+        _ = try await one.drive.purgeTrash(one.session, one.namespace, TrashRequest())
+        fixture.clock.advance(seconds: 86_400 * 2)
+        _ = try await one.drive.collectGarbage(graceSeconds: 0)
+        #expect(try await one.drive.fsck(checkBytes: true).chunks == 0)
+        try await fixture.expectClean()
+    }
+
+    @Test func editsOfTheSameLinesAndBinariesDoNotMerge() async throws {
+        let (one, two) = try await devices()
+        let file = try await one.makeFile("poem", poem.joined())
+        try await one.commit([one.write(file.node, base: file.version, edited(4, "by desk"))], chunks: [Array(edited(4, "by desk").utf8)])
+        #expect(try await two.commit([two.write(file.node, base: file.version, edited(4, "by lap"))], chunks: [Array(edited(4, "by lap").utf8)])[0].outcome == .conflicted)
+        #expect(try await one.list().count == 2)
+        let binary = try await one.makeFile("data", "\0" + poem.joined())
+        try await one.commit([one.write(binary.node, base: binary.version, "\0" + edited(0, "x"))], chunks: [Array(("\0" + edited(0, "x")).utf8)])
+        #expect(try await two.commit([two.write(binary.node, base: binary.version, "\0" + edited(8, "y"))], chunks: [Array(("\0" + edited(8, "y")).utf8)])[0].outcome == .conflicted)
+        try await fixture.expectClean()
+    }
+
+    // MARK: Copies, once
+
+    /// The same edit again and again, by several devices: one copy; a copy of a copy is named after the file.
+    @Test func copiesDoNotStorm() async throws {
+        let (one, two) = try await devices()
+        let three = try await fixture.device("ada", "tab")
+        let file = try await one.makeFile("note.txt", "first")
+        try await one.commit([one.write(file.node, base: file.version, "by desk")], chunks: [Array("by desk".utf8)])
+        for device in [two, three, two, three] {
+            let results = try await device.commit([device.write(file.node, base: file.version, "by others")], chunks: [Array("by others".utf8)])
+            #expect(results[0].outcome == .conflicted && results[0].detail == copy)
+        }
+        #expect(try await one.list().keys.sorted() == [copy, "note.txt"].sorted())
+        let equal = three.node(.regular)
+        let created = try await three.commit(
+            [.create(node: equal, parent: three.root, name: "note.txt"), three.write(equal.id, base: nil, "by others")], chunks: [Array("by others".utf8)])
+        #expect(created.map(\.outcome) == [.merged, .applied])
+        let node = try #require(try await one.list()[copy])
+        try await one.commit([one.write(node.id, base: node.version, "copy by desk")], chunks: [Array("copy by desk".utf8)])
+        let again = try await two.commit([two.write(node.id, base: node.version, "copy by lap")], chunks: [Array("copy by lap".utf8)])
+        #expect(again[0].detail == "note (conflicted copy, lap, 2027-01-15 2).txt")
+        try await fixture.expectClean()
+    }
+
+    private func conflict(_ one: TestDevice, _ two: TestDevice) async throws {
+        let file = try await one.makeFile("note.txt", "first")
+        try await one.commit([one.write(file.node, base: file.version, "by desk")], chunks: [Array("by desk".utf8)])
+        try await two.commit([two.write(file.node, base: file.version, "by lap")], chunks: [Array("by lap".utf8)])
+    }
+
+    @Test(arguments: [("lap", ResolveRequest.Side.mine, "by lap"), ("lap", .theirs, "by desk"), ("desk", .mine, "by desk"), ("desk", .theirs, "by lap")])
+    func resolvingKeepsOneUnderTheName(_ name: String, _ side: ResolveRequest.Side, _ text: String) async throws {
+        let (one, two) = try await devices()
+        try await conflict(one, two)
+        let device = name == "lap" ? two : one
+        let listed = try await device.drive.conflicts(device.session, device.namespace)
+        #expect(listed.map(\.copy) == [copy] && listed[0].path == "note.txt" && listed[0].mine == (name == "lap"))
+        let answer = try await device.drive.resolve(device.session, device.namespace, ResolveRequest(path: side == .mine ? copy : "note.txt", keep: side))
+        #expect(answer.path == "note.txt")
+        let listing = try await one.list()
+        #expect(listing.keys.sorted() == ["note.txt"])
+        #expect(try await one.text(listing["note.txt"]) == text)
+        #expect(try await one.drive.conflicts(one.session, one.namespace).isEmpty)
+        #expect(try await one.drive.trash(one.session, one.namespace, after: nil, limit: 10).items.map(\.path) == [copy])
+        try await fixture.expectClean()
+    }
+
+    @Test func resolvingMayKeepBoth() async throws {
+        let (one, two) = try await devices()
+        try await conflict(one, two)
+        _ = try await one.drive.resolve(one.session, one.namespace, ResolveRequest(path: "note.txt", keep: .both))
+        #expect(try await one.list().count == 2)
+        #expect(try await one.drive.conflicts(one.session, one.namespace).isEmpty)
+        await #expect(throws: DriveError.self) { try await one.drive.resolve(one.session, one.namespace, ResolveRequest(path: "note.txt", keep: .both)) }
+    }
+
+    /// Two mounts on one machine have one host name and are two devices all the same.
+    @Test func devicesOfOneNameAreTwo() async throws {
+        try await fixture.account("ada")
+        let one = try await fixture.device("ada", "host"), two = try await fixture.device("ada", "host")
+        let file = try await one.makeFile("note.txt", "first")
+        try await two.commit([two.write(file.node, base: file.version, "edited")], chunks: [Array("edited".utf8)])
+        #expect(try await one.commit([one.remove(file.node, "note.txt", version: file.version)])[0].outcome == .conflicted)
+        #expect(try await one.text(try await one.list()["note.txt"]) == "edited")
+    }
+
     /// A copy's name stays within NAME_MAX and keeps the ending.
     @Test func longNamesGetShorterCopies() {
         let name = String(repeating: "ä", count: 120) + ".tar"

@@ -86,12 +86,15 @@ final class ChunkLedger {
         _ version: VersionID, of node: NodeID, _ content: Content, _ session: Session, _ device: String, _ time: Timestamp, modified: Timestamp,
         windowStart: Timestamp? = nil, kind: VersionInformation.Kind = .write, parents: [VersionID] = []
     ) throws {
+        // Several of one commit, and those of a clock that was set back, keep their order.
+        let last = try sql.first("SELECT max(created) FROM versions WHERE node = $1", [.id(node)]).flatMap { $0.isNull(0) ? nil : $0.time(0) }
+        let created = max(time, last.map { Timestamp(nanoseconds: $0.nanoseconds + 1) } ?? time)
         try sql.execute("""
             INSERT INTO versions (id, node, size, inline, pages, author, device, device_id, created, modified, window_start, kind, parents)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
             """, [
                 .id(version), .id(node), .int(content.size), content.inline.map { .blob(Array($0)) } ?? .null,
-                content.pages.map { .blob($0.flatMap(\.bytes)) } ?? .null, .id(session.account), .text(device), .id(session.device), .time(time),
+                content.pages.map { .blob($0.flatMap(\.bytes)) } ?? .null, .id(session.account), .text(device), .id(session.device), .time(created),
                 .time(modified), .time(windowStart ?? time), .text(kind.rawValue), .blob(parents.flatMap(\.bytes)),
             ])
         try count(content, by: 1)
@@ -104,12 +107,12 @@ final class ChunkLedger {
     /// Of the versions that one device writes one after the other, one for each window of `seconds` stays in the history: files that are
     /// written again and again do not fill the disk.
     ///
-    /// - Returns: when the window began that the next version belongs to.
-    func coalesce(_ version: VersionID, device: DeviceID, _ time: Timestamp, seconds: Int64) throws -> Timestamp {
-        guard let row = try sql.first("SELECT device_id, window_start, name, kind, size FROM versions WHERE id = $1", [.id(version)]),
+    /// - Returns: when the window began that the next version belongs to, and what the next version's parents are.
+    func coalesce(_ version: VersionID, device: DeviceID, _ time: Timestamp, seconds: Int64) throws -> (windowStart: Timestamp, parents: [VersionID]) {
+        guard let row = try sql.first("SELECT device_id, window_start, name, kind, size, parents FROM versions WHERE id = $1", [.id(version)]),
               row.blob(0) == device.bytes, row.isNull(2), row.text(3) == VersionInformation.Kind.write.rawValue,
-              time < row.time(1).adding(seconds: seconds) else { return time }
-        let start = row.time(1)
+              time < row.time(1).adding(seconds: seconds) else { return (time, [version]) }
+        let answer = (row.time(1), VersionInformation.parents(row.blob(5) ?? []))
         let isKept = try row.int(4) <= Self.mergeBaseBytes || sql.first("""
             SELECT 1 FROM recent_changes WHERE version = $1 UNION ALL SELECT 1 FROM event_changes WHERE version = $1 LIMIT 1
             """, [.id(version)]) != nil
@@ -118,7 +121,7 @@ final class ChunkLedger {
         } else {
             try drop(version)
         }
-        return start
+        return answer
     }
 
     func dropVersions(of node: NodeID) throws {
@@ -177,5 +180,12 @@ final class ChunkLedger {
             try sql.execute("UPDATE \(table) SET count = $1 WHERE namespace = $2 AND hash = $3", [.integer(count), .id(namespace), .hash(hash)])
         }
         return count
+    }
+}
+
+extension VersionInformation {
+    /// As the column holds them: 16 bytes each.
+    static func parents(_ packed: [UInt8]) -> [VersionID] {
+        stride(from: 0, to: packed.count, by: 16).compactMap { VersionID(bytes: packed[$0..<min($0 + 16, packed.count)]) }
     }
 }

@@ -334,12 +334,13 @@ extension Committer {
             return holder.id == row.id ? Self.applied : (.conflicted, .conflict, try entries(of: holder.id).first?.name)
         }
         if row.deletedAt == nil, row.version == base {
-            var windowStart = time
+            var origin: (windowStart: Timestamp, parents: [VersionID]) = (time, [])
             if let base, let place = try entries(of: row.id).first {
                 try guardian?.record(.rewritten, row, at: place)
-                windowStart = try ledger.coalesce(base, device: session.device, time, seconds: settings.versionSeconds)
+                origin = try ledger.coalesce(base, device: session.device, time, seconds: settings.versionSeconds)
             }
-            try ledger.addVersion(version, of: row.id, content, session, request.device, time, modified: modified, windowStart: windowStart)
+            try ledger.addVersion(
+                version, of: row.id, content, session, request.device, time, modified: modified, windowStart: origin.windowStart, parents: origin.parents)
             row.version = version
             (row.modified, row.changed) = (modified, changed)
             put(row)

@@ -22,10 +22,8 @@ extension Committer {
         if let chunk = merge.chunk { try keep(chunk, merge.location) }
         if let place = try entries(of: row.id).first { try guardian?.record(.rewritten, row, at: place) }
         try ledger.addVersion(version, of: row.id, content, session, request.device, time, modified: modified, parents: [base])
-        // A moment later than its parent, so that the history has an order.
         try ledger.addVersion(
-            merge.version, of: row.id, merge.content, session, request.device, Timestamp(nanoseconds: time.nanoseconds + 1), modified: modified,
-            windowStart: time, kind: .merge, parents: [theirs, version])
+            merge.version, of: row.id, merge.content, session, request.device, time, modified: modified, kind: .merge, parents: [theirs, version])
         var row = row
         row.version = merge.version
         (row.modified, row.changed) = (max(modified, row.modified), max(changed, row.changed))

@@ -62,6 +62,17 @@ extension Committer {
         return true
     }
 
+    /// The same for a file that was empty before its first version.
+    func empty(_ row: NodeRow) throws -> Bool {
+        guard let version = row.version, try NodeRow.content(sql, version) != .empty else { return false }
+        var row = row
+        row.version = .make()
+        (row.modified, row.changed) = (time, time)
+        try ledger.addVersion(row.version!, of: row.id, .empty, session, request.device, time, modified: time, kind: .restore, parents: [version])
+        put(row)
+        return true
+    }
+
     /// A name that is free: the name itself, or `NAME (restored).EXT` with a number from the second on.
     func freeRestoredName(_ parent: NodeID, _ name: String) throws -> String {
         guard try entry(parent, name) != nil else { return name }

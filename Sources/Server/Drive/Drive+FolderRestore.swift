@@ -113,21 +113,22 @@ private struct FolderRestore {
             return try committer.makeCopy(try version(of: row), of: row, place, name)
         }
         guard placed.insert(row.id).inserted, !row.isDirectory else { return row.id }
-        var isChanged = isBack
-        if row.isRegular, let current = try committer.node(row.id), let version = try version(of: row) {
-            isChanged = try committer.repeatVersion(version, in: current) || isBack
+        var isChanged = false
+        if row.isRegular, let current = try committer.node(row.id) {
+            isChanged = try version(of: row).map { try committer.repeatVersion($0, in: current) } ?? committer.empty(current)
         }
-        if isChanged { answer.files += 1 }
+        if isChanged || isBack { answer.files += 1 }
         return row.id
     }
 
-    /// What the file held then; where thinning took that away, what is nearest to it.
+    /// What the file held then; where thinning took that away, what is nearest to it. nil: it was empty before its first version.
     private func version(of row: NodeRow) throws -> VersionID? {
-        let found = try committer.sql.first("""
+        if let found = try committer.sql.first("""
             SELECT id FROM versions WHERE node = $1 AND created <= $2 ORDER BY created DESC, id DESC LIMIT 1
-            """, [.id(row.id), .time(at)])
-            ?? committer.sql.first("SELECT id FROM versions WHERE node = $1 ORDER BY created, id LIMIT 1", [.id(row.id)])
-        return try found?.id(0)
+            """, [.id(row.id), .time(at)]) { return try found.id(0) }
+        let first = try committer.sql.first("SELECT id, parents FROM versions WHERE node = $1 ORDER BY created, id LIMIT 1", [.id(row.id)])
+        guard let first, first.blob(1)?.isEmpty == false else { return nil }
+        return try first.id(0)
     }
 
     private func isPurged(_ row: NodeRow) throws -> Bool {

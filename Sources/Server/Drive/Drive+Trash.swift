@@ -57,7 +57,7 @@ extension Drive {
         for folder in folders {
             for row in try sql.query("""
                 SELECT e.node, n.deleted_at FROM entries e JOIN nodes n ON n.id = e.node
-                WHERE e.parent = $1 AND e.name = $2 AND e.deleted_at IS NOT NULL AND n.deleted_at IS NOT NULL AND n.purged_at IS NULL
+                WHERE e.parent = $1 AND e.name = $2 AND e.deleted_at IS NOT NULL AND n.deleted_at = e.deleted_at AND n.purged_at IS NULL
                 """, [.id(folder), .text(name)]) where best == nil || row.time(1) > best!.deleted { best = (try row.id(0), row.time(1)) }
         }
         return best?.node
@@ -106,12 +106,19 @@ extension Drive {
 
     /// What was in a directory and was removed with it: within the hour before it, as `rm -r` does.
     static func removedWith(_ sql: any SQLConnection, _ directory: NodeID) throws -> [NodeID] {
+        var seen: Set<NodeID> = [directory]
+        return try removedWith(sql, directory, &seen)
+    }
+
+    private static func removedWith(_ sql: any SQLConnection, _ directory: NodeID, _ seen: inout Set<NodeID>) throws -> [NodeID] {
         guard let row = try NodeRow.fetch(sql, directory), row.isDirectory, let deleted = row.deletedAt else { return [] }
         let children = try sql.query("""
             SELECT DISTINCT e.node FROM entries e JOIN nodes n ON n.id = e.node
             WHERE e.parent = $1 AND e.deleted_at IS NOT NULL AND e.deleted_at = n.deleted_at AND n.purged_at IS NULL AND n.deleted_at >= $2
             """, [.id(directory), .time(deleted.adding(seconds: -3600))]).map { try $0.id(0, NodeTag.self) }
-        return try children.flatMap { try [$0] + removedWith(sql, $0) }
+        var found: [NodeID] = []
+        for child in children where seen.insert(child).inserted { found += try [child] + removedWith(sql, child, &seen) }
+        return found
     }
 }
 

@@ -79,11 +79,10 @@ extension Drive {
         """
 
     private static func version(_ row: SQLRow) throws -> VersionInformation {
-        let parents = row.blob(8) ?? []
-        return VersionInformation(
+        VersionInformation(
             id: try row.id(0), node: try row.id(1), size: UInt64(row.int(2)), created: row.time(3), modified: row.time(4), author: row.text(5),
             device: row.text(6) ?? "", kind: row.text(7).flatMap(VersionInformation.Kind.init) ?? .write,
-            parents: stride(from: 0, to: parents.count, by: 16).compactMap { VersionID(bytes: parents[$0..<min($0 + 16, parents.count)]) },
+            parents: VersionInformation.parents(row.blob(8) ?? []),
             name: row.text(9), current: row.values[0] == row.values[10])
     }
 

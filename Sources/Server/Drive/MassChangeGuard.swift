@@ -4,7 +4,8 @@ import Shared
 /// it takes to undo that in one step.
 ///
 /// Each change's state before it lies in `recent_changes` for the time of the window. When the threshold is passed, the folder's changes go to
-/// `event_changes`, and later ones of the same device within the folder go there at once, until the device has been quiet for a window.
+/// `event_changes`, and later ones of the same device within the folder go there at once, until the device has been quiet for a window. So
+/// long, a tenth of the files elsewhere is enough to be counted in: `rm -rf *` goes from folder to folder.
 final class MassChangeGuard {
     enum Kind: String { case removed, rewritten, moved, removedDirectory = "removed-directory" }
     private struct Event { var id: EventID, folder: NodeID }
@@ -58,7 +59,8 @@ final class MassChangeGuard {
         let count = try sql.first("""
             SELECT count(*) FROM recent_changes WHERE namespace = $1 AND device = $2 AND time >= $3 AND kind IN ('removed', 'rewritten')
             """, device)?.int(0) ?? 0
-        guard count > settings.guardFiles, isDue(count) else { return }
+        let threshold = event == nil ? settings.guardFiles : settings.guardFiles / 10
+        guard count > threshold, isDue(count) else { return }
         let rows = try sql.query("SELECT node, parent, kind, time FROM recent_changes WHERE namespace = $1 AND device = $2 AND time >= $3", device)
         var above: [NodeID: [NodeID]] = [:], counts: [NodeID: Int64] = [:]
         for row in rows where [Kind.removed.rawValue, Kind.rewritten.rawValue].contains(row.text(2)) {
@@ -68,10 +70,12 @@ final class MassChangeGuard {
         }
         // The largest folder of which so much changed.
         for (folder, changed) in counts.sorted(by: { ($0.value, above[$1.key]?.count ?? 0) > ($1.value, above[$0.key]?.count ?? 0) }) {
-            guard changed > settings.guardFiles else { break }
+            guard changed > threshold else { break }
             let removed = try rows.count { try $0.text(2) == Kind.removed.rawValue && above[try $0.id(1)]?.contains(folder) ?? false }
-            guard changed * 100 > settings.guardPercent * (try liveFiles(below: folder) + Int64(removed)) else { continue }
-            return try raise(folder, rows)
+            guard try event != nil || changed * 100 > settings.guardPercent * (liveFiles(below: folder) + Int64(removed)) else { continue }
+            // Within it, the folder where nearly all of it happened: what was done beside it stays out.
+            let inner = try counts.filter { try $0.value * 10 >= changed * 9 && ancestors(of: $0.key).contains(folder) }
+            return try raise(inner.max { (above[$0.key]?.count ?? 0, $1.value) < (above[$1.key]?.count ?? 0, $0.value) }?.key ?? folder, rows)
         }
     }
 
@@ -82,7 +86,8 @@ final class MassChangeGuard {
     }
 
     private func raise(_ folder: NodeID, _ rows: [SQLRow]) throws {
-        let id = EventID.make()
+        let id = event?.id ?? .make()
+        let folder = try event.map { try common(folder, $0.folder) } ?? folder
         var started = time
         for row in rows {
             guard try ancestors(of: try row.id(1)).contains(folder) else { continue }
@@ -91,13 +96,19 @@ final class MassChangeGuard {
             try sql.execute("""
                 INSERT INTO event_changes (event, node, parent, name, version, kind)
                 SELECT $1, node, parent, name, version, kind FROM recent_changes WHERE namespace = $2 AND device = $3 AND node = $4
+                ON CONFLICT (event, node) DO NOTHING
                 """, [.id(id)] + key)
             try sql.execute("DELETE FROM recent_changes WHERE namespace = $1 AND device = $2 AND node = $3", key)
+        }
+        let path = SQLValue.text(try TreePath.path(sql, of: folder))
+        guard event == nil else {
+            try sql.execute("UPDATE events SET folder = $1, path = $2, last = $3 WHERE id = $4", [.id(folder), path, .time(time), .id(id)])
+            return
         }
         try sql.execute("""
             INSERT INTO events (id, namespace, account, device, device_name, folder, path, started, last) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """, [.id(id), .id(namespace), .id(session.account), .id(session.device), .text(session.deviceName), .id(folder),
-                  .text(try TreePath.path(sql, of: folder)), .time(started), .time(time)])
+                  path, .time(started), .time(time)])
         try Drive.audit(sql, time, session.account, device: session.deviceName, address: nil, "mass-change", namespace, detail: id.description)
     }
 
@@ -108,10 +119,14 @@ final class MassChangeGuard {
     /// The folder and those above it, where they are or were last.
     private func ancestors(of folder: NodeID) throws -> [NodeID] {
         if let found = known[folder] { return found }
-        var path = [folder]
-        while path.count < TreePath.maximumDepth, let place = try TreePath.lastPlace(sql, of: path[path.count - 1]) { path.append(place.parent) }
+        let path = try TreePath.above(sql, folder).map(\.node)
         known[folder] = path
         return path
+    }
+
+    private func common(_ one: NodeID, _ other: NodeID) throws -> NodeID {
+        let others = Set(try ancestors(of: other))
+        return try ancestors(of: one).first(where: others.contains) ?? one
     }
 
     private func liveFiles(below folder: NodeID) throws -> Int64 {

@@ -2,9 +2,6 @@ import Shared
 
 /// Between paths and nodes, also of what is gone. A path's names are separated by `/`; the root's is empty.
 enum TreePath {
-    /// Against rings in damaged rows.
-    static let maximumDepth = 4096
-
     /// The names of a path.
     static func names(_ path: String) -> [String] { path.split(separator: "/").map(String.init) }
 
@@ -16,12 +13,20 @@ enum TreePath {
     }
 
     static func path(_ sql: any SQLConnection, of node: NodeID) throws -> String {
-        var names: [String] = [], at = node
-        while names.count < maximumDepth, let place = try lastPlace(sql, of: at) {
-            names.append(place.name)
+        try above(sql, node).compactMap(\.name).reversed().joined(separator: "/")
+    }
+
+    /// The node and the folders above it, each with its name where it is or was last; the root has none. What is gone may have lain within
+    /// each other at different times: the way up ends where it would repeat itself.
+    static func above(_ sql: any SQLConnection, _ node: NodeID) throws -> [(node: NodeID, name: String?)] {
+        var way: [(node: NodeID, name: String?)] = [], seen: Set<NodeID> = [], at = node
+        while seen.insert(at).inserted {
+            let place = try lastPlace(sql, of: at)
+            way.append((at, place?.name))
+            guard let place else { break }
             at = place.parent
         }
-        return names.reversed().joined(separator: "/")
+        return way
     }
 
     /// What lies at a path now; nil if nothing does.

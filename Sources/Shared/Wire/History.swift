@@ -5,6 +5,7 @@ import Foundation
 /// One version of a file, as `GET …/versions` lists it.
 public struct VersionInformation: Codable, Hashable, Sendable {
     public enum Kind: String, Codable, Sendable {
+        /// What it was edited from is the parent; the first has none.
         case write
         /// Two edits in one; `parents` are both.
         case merge
