@@ -153,6 +153,58 @@ import Testing
         try await fixture.expectClean()
     }
 
+    /// What editors do: a new file is written and renamed over the old one. The history goes on, and so does another device's edit.
+    @Test func savingByRenameKeepsTheHistory() async throws {
+        let one = try await device(), two = try await device("lap")
+        let lines = (1...9).map { "line \($0)\n" }
+        let file = try await one.makeFile("note", lines.joined())
+        fixture.clock.advance(seconds: 300)
+        let then = fixture.clock.now
+        fixture.clock.advance(seconds: 300)
+        let saved = one.node(.regular), version = VersionID.make(), text = "by desk\n" + lines.dropFirst().joined()
+        let results = try await one.commit([
+            .create(node: saved, parent: one.root, name: "note.tmp"), one.write(saved.id, base: nil, text, as: version),
+            one.rename(saved.id, "note.tmp", to: "note", replaced: file.node),
+        ], chunks: [Array(text.utf8)])
+        #expect(results.map(\.outcome) == [.applied, .applied, .applied])
+        #expect(try await history(one, "note").map(\.id) == [version, file.version])
+        #expect(try await history(one, "note")[0].parents == [file.version])
+        #expect(try await one.drive.trash(one.session, one.namespace, after: nil, limit: 10).items.isEmpty)
+        // The other device edited the old file meanwhile, and renames it.
+        let edit = lines.dropLast().joined() + "by lap\n"
+        #expect(try await two.commit([two.write(file.node, base: file.version, edit)], chunks: [Array(edit.utf8)])[0].outcome == .merged)
+        #expect(try await one.text(try await one.list()["note"]) == "by desk\n" + lines.dropFirst().dropLast().joined() + "by lap\n")
+        try await two.commit([two.rename(file.node, "note", to: "poem")])
+        #expect(try await one.list().mapValues(\.id) == ["poem": saved.id])
+        // As it was before all that.
+        _ = try await one.drive.restoreFolder(one.session, one.namespace, FolderRestoreRequest(path: "", at: then))
+        #expect(try await one.text(try await one.list()["note"]) == lines.joined())
+        #expect(try await one.list().count == 1)
+        try await fixture.expectClean()
+    }
+
+    /// Saved so every few seconds, a file keeps a version a minute; a file of its own that replaces another keeps the two apart.
+    @Test func savesByRenameAreCoalesced() async throws {
+        let one = try await device()
+        var old = try await one.makeFile("note", "0").node
+        for round in 1...12 {
+            fixture.clock.advance(seconds: 10)
+            let saved = one.node(.regular), text = "\(round)"
+            try await one.commit([
+                .create(node: saved, parent: one.root, name: "note.tmp"), one.write(saved.id, base: nil, text),
+                one.rename(saved.id, "note.tmp", to: "note", replaced: old),
+            ], chunks: [Array(text.utf8)])
+            old = saved.id
+        }
+        #expect((2...4).contains(try await history(one, "note").count))
+        let other = try await one.makeFile("other", "another text")
+        fixture.clock.advance(seconds: 100)
+        try await one.commit([one.rename(other.node, "other", to: "note", replaced: old)])
+        #expect(try await history(one, "note").map(\.id) == [other.version])
+        #expect(try await one.drive.trash(one.session, one.namespace, after: nil, limit: 10).items.map(\.path) == ["note"])
+        try await fixture.expectClean()
+    }
+
     /// Nobody reads, names or restores a version of a namespace that is not theirs.
     @Test func versionsOfOthersAreNotThere() async throws {
         let one = try await device()

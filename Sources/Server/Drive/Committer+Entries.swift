@@ -240,7 +240,7 @@ extension Committer {
         _ id: NodeID, _ parent: NodeID, _ name: String, _ toParent: NodeID, _ toName: String, _ replaced: NodeID?, _ time: Timestamp
     ) throws -> Result {
         if let problem = problem(toName) { return problem }
-        guard var row = try node(id) else { return gone("What was to be renamed is not there any more.") }
+        guard var row = try node(id).map({ try successor(of: $0) ?? $0 }) else { return gone("What was to be renamed is not there any more.") }
         guard let target = try liveDirectory(toParent) else { return gone("The directory is not there.") }
         if row.isDirectory, try isInside(target.id, row.id) {
             try tellAgain(row.id)
@@ -262,7 +262,7 @@ extension Committer {
                 return Self.applied
             }
             if try isReplaced(occupant, by: replaced), let old = try node(occupant.node) {
-                try unlink(occupant, old, time)
+                if try !succeed(old, by: &row, at: occupant) { try unlink(occupant, old, time) }
             } else {
                 place = try freeName(target.id, toName)
                 try tellAgain(occupant.node)
@@ -325,7 +325,7 @@ extension Committer {
     func setContent(
         _ id: NodeID, _ base: VersionID?, _ version: VersionID, _ content: Content, _ modified: Timestamp, _ changed: Timestamp
     ) throws -> Result {
-        guard var row = try node(id), row.isRegular else { return gone("The file is not there any more.") }
+        guard var row = try node(id).map({ try successor(of: $0) ?? $0 }), row.isRegular else { return gone("The file is not there any more.") }
         if let known = try sql.first("SELECT node FROM versions WHERE id = $1", [.id(version)]) {
             // Written before, by a commit whose answer was lost.
             guard let holder = try node(try known.id(0)), try NodeRow.content(sql, version) == content else {

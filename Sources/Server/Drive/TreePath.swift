@@ -69,6 +69,15 @@ enum TreePath {
         try sql.query("""
             SELECT name, node FROM entries WHERE parent = $1 AND created_at <= $2 AND deleted_at IS NULL
             UNION ALL SELECT name, node FROM entries WHERE parent = $1 AND created_at <= $2 AND deleted_at IS NOT NULL AND deleted_at > $2
-            """, [.id(folder), .time(time)]).map { ($0.text(0) ?? "", try $0.id(1)) }
+            """, [.id(folder), .time(time)]).map { ($0.text(0) ?? "", try successor(sql, of: $0.id(1))) }
+    }
+
+    /// The node that took over the history of this one, and so on; the node itself where none did.
+    static func successor(_ sql: any SQLConnection, of node: NodeID) throws -> NodeID {
+        var at = node, seen: Set<NodeID> = []
+        while seen.insert(at).inserted, let row = try sql.first("SELECT successor FROM nodes WHERE id = $1", [.id(at)]), !row.isNull(0) {
+            at = try row.id(0)
+        }
+        return at
     }
 }

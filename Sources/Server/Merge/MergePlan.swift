@@ -38,7 +38,8 @@ extension Drive {
             contents[version] = content
             let (node, current) = try await read { sql -> (NodeID, VersionID?) in
                 let node = try sql.first("SELECT node FROM node_aliases WHERE alias = $1", [.id(id)]).map { try $0.id(0) } ?? id
-                return (node, try NodeRow.fetch(sql, node)?.version)
+                let current = try TreePath.successor(sql, of: node)
+                return (current, try NodeRow.fetch(sql, current)?.version)
             }
             guard let theirs = heads[node] ?? current, theirs != base else {
                 heads[node] = version

@@ -43,7 +43,7 @@ enum Schema {
             id BLOB PRIMARY KEY, namespace BLOB NOT NULL, sequence BIGINT NOT NULL, mode BIGINT NOT NULL, uid BIGINT NOT NULL,
             gid BIGINT NOT NULL, device BIGINT NOT NULL, accessed BIGINT NOT NULL, modified BIGINT NOT NULL, changed BIGINT NOT NULL,
             created BIGINT NOT NULL, links BIGINT NOT NULL, version BLOB, target TEXT, xattrs TEXT, arrived BIGINT NOT NULL, deleted_at BIGINT,
-            purged_at BIGINT)
+            purged_at BIGINT, successor BLOB)
         """,
         "CREATE INDEX nodes_feed ON nodes (namespace, sequence)",
         "CREATE INDEX nodes_trash ON nodes (namespace, deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL",
