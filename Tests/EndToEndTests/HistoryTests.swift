@@ -41,6 +41,12 @@ import Testing
         try eventually("the new file is there") { text(two, "copy") == "second\n" }
         #expect(lines(try command(two, ["history", two("note")])).count == 3)
         _ = try command(one, ["restore", one("note"), "--version", "no such"], status: 1)
+        // Saved by renaming a new file over it, as editors do.
+        try one.write("note.tmp", Array("saved\n".utf8))
+        #expect(rename(one("note.tmp"), one("note")) == 0)
+        try one.flush()
+        try eventually("two has the save") { text(two, "note") == "saved\n" }
+        #expect(lines(try command(two, ["history", two("note")])).count == 4)
         // Binary files only differ.
         try write(one, "data", "\0\u{1}\u{2}")
         try write(one, "data", "\0\u{1}\u{3}")

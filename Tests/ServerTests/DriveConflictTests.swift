@@ -261,6 +261,54 @@ import Testing
         try await fixture.expectClean()
     }
 
+    /// A save by rename, as mounts send it: the content at the end. It meets the other's edit like any edit.
+    private func save(_ device: TestDevice, over file: (node: NodeID, version: VersionID), _ name: String, _ text: String) async throws -> [OperationResult] {
+        let saved = device.node(.regular)
+        return try await device.commit([
+            .create(node: saved, parent: device.root, name: "save.tmp"),
+            device.rename(saved.id, "save.tmp", to: name, replaced: file.node, version: file.version), device.write(saved.id, base: nil, text),
+        ], chunks: [Array(text.utf8)])
+    }
+
+    @Test func aSaveByRenameIsAnEdit() async throws {
+        let (one, two) = try await devices()
+        let poemFile = try await one.makeFile("poem", poem.joined()), note = try await one.makeFile("note.txt", "first")
+        fixture.clock.advance(seconds: 600)
+        try await one.commit(
+            [one.write(poemFile.node, base: poemFile.version, edited(0, "by desk")), one.write(note.node, base: note.version, "by desk")],
+            chunks: [Array(edited(0, "by desk").utf8), Array("by desk".utf8)])
+        #expect(try await save(two, over: poemFile, "poem", edited(8, "by lap")).map(\.outcome) == [.applied, .applied, .merged])
+        #expect(try await save(two, over: note, "note.txt", "by lap").map(\.outcome) == [.applied, .applied, .conflicted])
+        let listing = try await one.list()
+        #expect(listing.keys.sorted() == ["note.txt", copy, "poem"].sorted())
+        #expect(try await one.text(listing["poem"]) == edited(0, "by desk").replacingOccurrences(of: "line 9", with: "by lap"))
+        #expect(try await one.text(listing["note.txt"]) == "by desk")
+        #expect(try await one.text(listing[copy]) == "by lap")
+        try await fixture.expectClean()
+        // Nobody else in between: one history, one file.
+        let current = try #require(listing["poem"]), version = try #require(current.version)
+        fixture.clock.advance(seconds: 600)
+        #expect(try await save(one, over: (current.id, version), "poem", "anew").map(\.outcome) == [.applied, .applied, .applied])
+        let now = try #require(try await one.list()["poem"])
+        let history = try await one.drive.versions(one.session, one.namespace, node: now.id, path: nil, after: nil, limit: 20).versions
+        #expect(history.count == 5 && history[0].parents == [version])
+        try await fixture.expectClean()
+    }
+
+    /// A file of its own that replaces one whose newest version its device never saw.
+    @Test func aReplacedFileThatOthersEditedIsKept() async throws {
+        let (one, two) = try await devices()
+        let note = try await one.makeFile("note.txt", "first"), other = try await two.makeFile("other", "another")
+        fixture.clock.advance(seconds: 600)
+        try await one.commit([one.write(note.node, base: note.version, "by desk")], chunks: [Array("by desk".utf8)])
+        let results = try await two.commit([two.rename(other.node, "other", to: "note.txt", replaced: note.node, version: note.version)])
+        #expect(results[0].outcome == .conflicted)
+        let listing = try await one.list()
+        #expect(try await one.text(listing["note.txt"]) == "by desk")
+        #expect(try await one.text(listing[copy]) == "another")
+        try await fixture.expectClean()
+    }
+
     // MARK: Copies, once
 
     /// The same edit again and again, by several devices: one copy; a copy of a copy is named after the file.

@@ -129,8 +129,8 @@ struct TestDevice {
             changed: fixture.clock.now)
     }
 
-    func rename(_ node: NodeID, _ name: String, to toName: String, from parent: NodeID? = nil, in toParent: NodeID? = nil, replaced: NodeID? = nil) -> Shared.Operation {
-        .rename(node: node, parent: parent ?? root, name: name, toParent: toParent ?? root, toName: toName, replaced: replaced, time: fixture.clock.now)
+    func rename(_ node: NodeID, _ name: String, to toName: String, from parent: NodeID? = nil, in toParent: NodeID? = nil, replaced: NodeID? = nil, version: VersionID? = nil) -> Shared.Operation {
+        .rename(node: node, parent: parent ?? root, name: name, toParent: toParent ?? root, toName: toName, replaced: replaced, replacedVersion: version, time: fixture.clock.now)
     }
 
     func remove(_ node: NodeID, _ name: String, from parent: NodeID? = nil, version: VersionID? = nil) -> Shared.Operation {

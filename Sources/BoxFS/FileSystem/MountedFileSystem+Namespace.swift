@@ -158,7 +158,7 @@ extension MountedFileSystem {
         try tree.logContent(inode)
         let record = LogRecord(
             kind: .rename, inode: inode.number, node: inode.id, parent: from.id, name: name, otherNode: target?.id,
-            otherParent: to.id, otherName: newName, time: now)
+            otherParent: to.id, otherName: newName, version: target?.version, time: now)
         try tree.change { database in
             try Self.deleteEntry(database, from.number, name)
             if target != nil { try Self.deleteEntry(database, to.number, newName) }

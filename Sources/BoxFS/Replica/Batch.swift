@@ -115,7 +115,9 @@ extension LogRecord {
         case .remove: return .remove(node: node, parent: parent, name: name, version: version, time: time)
         case .rename:
             guard let otherParent, let otherName else { return nil }
-            return .rename(node: node, parent: parent, name: name, toParent: otherParent, toName: otherName, replaced: otherNode, time: time)
+            return .rename(
+                node: node, parent: parent, name: name, toParent: otherParent, toName: otherName, replaced: otherNode, replacedVersion: version,
+                time: time)
         case .exchange:
             guard let otherNode, let otherParent, let otherName else { return nil }
             return .exchange(

@@ -29,7 +29,7 @@ struct LogRecord: Sendable {
     var otherNode: NodeID?
     var otherParent: NodeID?
     var otherName: String?
-    /// setattr: the mask; xattr: the attribute's name; remove: the version that was removed.
+    /// setattr: the mask; xattr: the attribute's name; remove, rename: the version that was removed or replaced.
     var mask: AttributeMask = []
     var attribute: String?
     var version: VersionID?
@@ -39,7 +39,7 @@ struct LogRecord: Sendable {
         switch kind {
         case .setattr: mask.rawValue
         case .xattr: attribute
-        case .remove: version?.data
+        case .remove, .rename: version?.data
         default: nil
         }
     }
@@ -70,7 +70,7 @@ struct LogRecord: Sendable {
             switch kind {
             case .setattr: record.mask = AttributeMask(rawValue: row[9])
             case .xattr: record.attribute = row[9]
-            case .remove: record.version = (row[9] as Data?).flatMap { VersionID(bytes: $0) }
+            case .remove, .rename: record.version = (row[9] as Data?).flatMap { VersionID(bytes: $0) }
             default: break
             }
             return record

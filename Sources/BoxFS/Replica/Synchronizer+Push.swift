@@ -212,7 +212,7 @@ extension Shared.Operation {
         switch self {
         case .create(_, _, let name): "Creating \(name)"
         case .link(_, _, let name, _): "Linking \(name)"
-        case .rename(_, _, let name, _, let toName, _, _): "Renaming \(name) to \(toName)"
+        case .rename(_, _, let name, _, let toName, _, _, _): "Renaming \(name) to \(toName)"
         case .exchange(_, _, let name, _, _, let otherName, _): "Exchanging \(name) and \(otherName)"
         case .remove(_, _, let name, _, _): "Removing \(name)"
         case .setattr: "Changing attributes"

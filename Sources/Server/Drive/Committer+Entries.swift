@@ -66,7 +66,7 @@ extension Committer {
         case .link(let node, let parent, let name, _), .remove(let node, let parent, let name, _, _):
             try tellAgain(node)
             try tellAgain(parent, name)
-        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, _):
+        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, _, _):
             try tellAgain(node)
             if let replaced { try tellAgain(replaced) }
             try tellAgain(parent, name)
@@ -220,7 +220,7 @@ extension Committer {
     }
 
     /// The remover saw an older version, and the newer one is this same device's: nothing of others is lost.
-    private func isSuperseded(_ version: VersionID?, _ row: NodeRow) throws -> Bool {
+    func isSuperseded(_ version: VersionID?, _ row: NodeRow) throws -> Bool {
         guard let current = row.version else { return true }
         return try sql.first("SELECT device_id FROM versions WHERE id = $1", [.id(current)])?.blob(0) == session.device.bytes
     }
@@ -237,7 +237,8 @@ extension Committer {
     }
 
     func rename(
-        _ id: NodeID, _ parent: NodeID, _ name: String, _ toParent: NodeID, _ toName: String, _ replaced: NodeID?, _ time: Timestamp
+        _ id: NodeID, _ parent: NodeID, _ name: String, _ toParent: NodeID, _ toName: String, _ replaced: NodeID?, _ replacedVersion: VersionID?,
+        _ time: Timestamp
     ) throws -> Result {
         if let problem = problem(toName) { return problem }
         guard var row = try node(id).map({ try successor(of: $0) ?? $0 }) else { return gone("What was to be renamed is not there any more.") }
@@ -261,9 +262,8 @@ extension Committer {
                 try unlink(source, row, time)
                 return Self.applied
             }
-            if try isReplaced(occupant, by: replaced), let old = try node(occupant.node) {
-                if try !succeed(old, by: &row, at: occupant) { try unlink(occupant, old, time) }
-            } else {
+            let isReplaced = try isReplaced(occupant, by: replaced) && node(occupant.node).map { try replace($0, replacedVersion, by: &row, at: occupant) } ?? false
+            if !isReplaced {
                 place = try freeName(target.id, toName)
                 try tellAgain(occupant.node)
                 try recordConflict(occupant.node, copy: row.id)
@@ -333,6 +333,7 @@ extension Committer {
             }
             return holder.id == row.id ? Self.applied : (.conflicted, .conflict, try entries(of: holder.id).first?.name)
         }
+        let base = base ?? inheritedBases.removeValue(forKey: row.id)
         if row.deletedAt == nil, row.version == base {
             var origin: (windowStart: Timestamp, parents: [VersionID]) = (time, [])
             if let base, let place = try entries(of: row.id).first {

@@ -65,6 +65,8 @@ final class Committer {
     let contents: [NodeID: Content]
     let plan: MergePlan
     let settings: NamespaceSettings
+    /// Files that replaced others in this batch, which is still to bring their content: what that was edited from.
+    var inheritedBases: [NodeID: VersionID] = [:]
     /// Watches for mass changes; nil while something is taken back.
     var guardian: MassChangeGuard?
 
@@ -128,8 +130,8 @@ final class Committer {
         switch operation {
         case .create(let node, let parent, let name): try create(node, parent, name)
         case .link(let node, let parent, let name, let time): try link(node, parent, name, time)
-        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, let time):
-            try rename(node, parent, name, toParent, toName, replaced, time)
+        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, let replacedVersion, let time):
+            try rename(node, parent, name, toParent, toName, replaced, replacedVersion, time)
         case .exchange(let node, let parent, let name, let other, let otherParent, let otherName, let time):
             try exchange((node, parent, name), (other, otherParent, otherName), time)
         case .remove(let node, let parent, let name, let version, let time): try remove(node, parent, name, version, time)

@@ -32,9 +32,14 @@ extension Drive {
     /// Reads and merges what the request's edits meet. Operations of one file build on each other, as they will when they are applied.
     func planMerges(_ namespace: NamespaceID, _ request: CommitRequest, attempt: Int) async throws(DriveError) -> MergePlan {
         var plan = MergePlan(attempt: attempt)
+        var saves: [NodeID: (replaced: NodeID, seen: VersionID)] = [:]
         var heads: [NodeID: VersionID] = [:], fresh: [VersionID: [UInt8]] = [:], contents: [VersionID: Content] = [:]
         for numbered in request.operations {
-            guard case .content(let id, let base?, let version, let content, _, _) = numbered.operation else { continue }
+            if case .rename(let node, _, _, _, _, let replaced?, let seen?, _) = numbered.operation { saves[node] = (replaced, seen) }
+            guard case .content(let named, let edited, let version, let content, _, _) = numbered.operation else { continue }
+            // A save by rename goes on with the file that it replaced.
+            let id = edited == nil ? saves[named]?.replaced ?? named : named
+            guard let base = edited ?? saves[named]?.seen else { continue }
             contents[version] = content
             let (node, current) = try await read { sql -> (NodeID, VersionID?) in
                 let node = try sql.first("SELECT node FROM node_aliases WHERE alias = $1", [.id(id)]).map { try $0.id(0) } ?? id

@@ -10,8 +10,11 @@ public enum Operation: Hashable, Sendable {
     /// link(2): one more entry for a node that is no directory.
     case link(node: NodeID, parent: NodeID, name: String, time: Timestamp)
     /// rename(2). `node` is what `name` named on the client; `replaced` is what stood at the target there, nil for
-    /// nothing. `time` becomes ctime of what moved and mtime of both directories.
-    case rename(node: NodeID, parent: NodeID, name: String, toParent: NodeID, toName: String, replaced: NodeID?, time: Timestamp)
+    /// nothing, and `replacedVersion` what the client last saw of it: a newer one on the server is not lost. `time` becomes ctime of what
+    /// moved and mtime of both directories.
+    case rename(
+        node: NodeID, parent: NodeID, name: String, toParent: NodeID, toName: String, replaced: NodeID?, replacedVersion: VersionID? = nil,
+        time: Timestamp)
     /// renameat2(RENAME_EXCHANGE): both entries stay, their nodes change places.
     case exchange(node: NodeID, parent: NodeID, name: String, otherNode: NodeID, otherParent: NodeID, otherName: String, time: Timestamp)
     /// unlink(2), and rmdir(2) when the node is a directory. `version` is what the client last saw of a file:
@@ -36,7 +39,7 @@ public struct NumberedOperation: Codable, Hashable, Sendable {
     }
 
     private enum Key: String, CodingKey {
-        case id, op, node, parent, name, toParent, toName, replaced, otherNode, otherParent, otherName, version, base
+        case id, op, node, parent, name, toParent, toName, replaced, replacedVersion, otherNode, otherParent, otherName, version, base
         case content, mode, uid, gid, accessed, modified, changed, time, value
     }
 
@@ -53,7 +56,7 @@ public struct NumberedOperation: Codable, Hashable, Sendable {
         case "rename":
             operation = .rename(
                 node: try get(.node), parent: try get(.parent), name: try get(.name), toParent: try get(.toParent),
-                toName: try get(.toName), replaced: try find(.replaced), time: try get(.time))
+                toName: try get(.toName), replaced: try find(.replaced), replacedVersion: try find(.replacedVersion), time: try get(.time))
         case "exchange":
             operation = .exchange(
                 node: try get(.node), parent: try get(.parent), name: try get(.name), otherNode: try get(.otherNode),
@@ -88,9 +91,9 @@ public struct NumberedOperation: Codable, Hashable, Sendable {
             try put(.op, "create"); try put(.node, node); try put(.parent, parent); try put(.name, name)
         case .link(let node, let parent, let name, let time):
             try put(.op, "link"); try put(.node, node); try put(.parent, parent); try put(.name, name); try put(.time, time)
-        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, let time):
+        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, let replacedVersion, let time):
             try put(.op, "rename"); try put(.node, node); try put(.parent, parent); try put(.name, name)
-            try put(.toParent, toParent); try put(.toName, toName); try maybe(.replaced, replaced); try put(.time, time)
+            try put(.toParent, toParent); try put(.toName, toName); try maybe(.replaced, replaced); try maybe(.replacedVersion, replacedVersion); try put(.time, time)
         case .exchange(let node, let parent, let name, let otherNode, let otherParent, let otherName, let time):
             try put(.op, "exchange"); try put(.node, node); try put(.parent, parent); try put(.name, name)
             try put(.otherNode, otherNode); try put(.otherParent, otherParent); try put(.otherName, otherName); try put(.time, time)
