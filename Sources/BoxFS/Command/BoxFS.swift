@@ -23,7 +23,7 @@ struct BoxFSCommand: ParsableCommand {
             FlushCommand.self, CacheCommand.self,
             HistoryCommand.self, CatCommand.self, DiffCommand.self, RestoreCommand.self, TrashCommand.self, UndoCommand.self,
             ConflictsCommand.self, ResolveCommand.self, SettingsCommand.self,
-            DoctorCommand.self, CompletionsCommand.self,
+            LinkCommand.self, AuditCommand.self, DoctorCommand.self, CompletionsCommand.self,
         ])
 
     static func main() {

@@ -15,11 +15,15 @@ struct API: Sendable {
         let router = Router(context: APIContext.self)
         router.middlewares.add(Envelope())
         router.middlewares.add(Authentication(drive: drive))
+        router.middlewares.add(ReadAudit(drive: drive))
         addServer(router)
         addTree(router.group("v1/namespaces/:namespace"))
         addUploads(router)
         addChunks(router.group("v1/namespaces/:namespace"))
         HistoryRoutes(drive: drive).add(to: router)
+        AuditRoutes(drive: drive).add(to: router)
+        LinkRoutes(drive: drive).add(to: router)
+        LinkVisitRoutes(drive: drive, passwords: LinkPasswords(drive, limiter)).add(to: router)
         return router
     }
 

@@ -13,6 +13,7 @@ extension Problem {
         case is NIOTooManyBytesError:
             self.init(status: 413, code: .tooLarge, title: "The body is too large")
         case let error as any HTTPResponseError: self.init(status: error.status.code)
+        case is MultipartParser.FormatError: self.init(status: 400, code: .badRequest, title: "The form is not well formed")
         case is DecodingError:
             self.init(status: 400, code: .badRequest, title: "The body is not the JSON that this call expects")
         default: self.init(status: 500, code: .internalError, title: "The server failed to answer")
@@ -41,6 +42,11 @@ extension Problem {
         case .diskFull: self.init(status: 507, code: .diskFull, title: "The server's disk is full")
         case .tryAgain(let detail): self.init(status: 503, code: .internalError, title: "Try again", detail: detail)
         case .internalError: self.init(status: 500, code: .internalError, title: "The server failed to answer")
+        case .linkEnded(.expired): self.init(status: 410, code: .linkExpired, title: "This link has expired")
+        case .linkEnded(.exhausted): self.init(status: 410, code: .linkExhausted, title: "This link has given all that it had to give")
+        case .linkEnded: self.init(status: 410, code: .linkRevoked, title: "This link was revoked")
+        case .linkPassword(let isWrong):
+            self.init(status: 401, code: .passwordRequired, title: isWrong ? "The password is wrong" : "This link has a password")
         }
     }
 
@@ -56,7 +62,7 @@ extension Problem {
     func response(retryAfterSeconds: Int? = nil) -> Response {
         var headers: HTTPFields = [.contentType: "application/problem+json"]
         if let retryAfterSeconds { headers[.retryAfter] = String(retryAfterSeconds) }
-        if status == 401 { headers[.wwwAuthenticate] = "Bearer" }
+        if status == 401 { headers[.wwwAuthenticate] = code == ProblemCode.passwordRequired.rawValue ? #"Basic realm="link", charset="UTF-8""# : "Bearer" }
         let body = (try? JSONEncoder().encode(self)) ?? Data()
         return Response(status: .init(code: status), headers: headers, body: .init(byteBuffer: ByteBuffer(bytes: body)))
     }

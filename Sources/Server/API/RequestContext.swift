@@ -84,7 +84,7 @@ struct Envelope: RouterMiddleware {
             response = problem.response(retryAfterSeconds: (error as? RateLimited)?.seconds)
         }
         response.headers[.xContentTypeOptions] = "nosniff"
-        response.headers[.contentSecurityPolicy] = "default-src 'none'"
+        if response.headers[.contentSecurityPolicy] == nil { response.headers[.contentSecurityPolicy] = "default-src 'none'" }
         context.logger.debug("request", metadata: ["method": "\(request.method)", "path": "\(request.uri.path)", "status": "\(response.status.code)"])
         return response
     }
@@ -98,6 +98,7 @@ struct Authentication: RouterMiddleware {
         var context = context
         if let header = request.headers[.authorization], header.lowercased().hasPrefix("bearer ") {
             context.session = try await drive.authenticate(String(header.dropFirst(7)))
+            context.session?.address = context.address
         }
         return try await next(request, context)
     }

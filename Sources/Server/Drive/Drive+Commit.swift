@@ -67,6 +67,7 @@ final class Committer {
     let settings: NamespaceSettings
     /// Files that replaced others in this batch, which is still to bring their content: what that was edited from.
     var inheritedBases: [NodeID: VersionID] = [:]
+    private var audit = CommitAudit()
     /// Watches for mass changes; nil while something is taken back.
     var guardian: MassChangeGuard?
 
@@ -101,6 +102,7 @@ final class Committer {
             step()
             let (outcome, code, detail) = try apply(numbered.operation)
             if outcome == .refused || !hasTold { try tellAgain(numbered.operation) }
+            if outcome != .refused { try audit.note(numbered.operation, self) }
             results.append(OperationResult(id: numbered.id, outcome: outcome, code: code?.rawValue, detail: detail))
         }
         try finish()
@@ -117,6 +119,7 @@ final class Committer {
     func finish() throws {
         for id in dirty { try nodes[id]?.save(sql) }
         try guardian?.finish()
+        try audit.save(self)
         if ledger.usedChange > 0, let quota, used + UInt64(ledger.usedChange) > quota { throw DriveError.quotaExceeded(quota: quota, used: used) }
         try sql.execute(
             "UPDATE namespaces SET sequence = $1, used = $2, nodes = $3 WHERE id = $4",

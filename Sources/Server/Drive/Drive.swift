@@ -7,6 +7,7 @@ enum DriveError: Error, Sendable {
     case badRequest(String), unauthorized, forbidden(String), notFound(String), nameTaken(String), resync, uploadExpired
     case chunksMissing([ChunkHash]), tooLarge(String), invalidName(EntryName.Problem), hashMismatch(String)
     case quotaExceeded(quota: UInt64, used: UInt64), diskFull, tryAgain(String), internalError(String)
+    case linkEnded(LinkState), linkPassword(isWrong: Bool)
 }
 
 /// Who calls: one device of one account.
@@ -16,6 +17,8 @@ struct Session: Sendable, Hashable {
     var device: DeviceID
     var deviceName: String
     var home: NamespaceID
+    /// The client's, for the audit; nil when nobody asked over the network.
+    var address: String? = nil
 }
 
 /// What the server keeps and its rules: accounts, trees, versions, uploads. Knows nothing of HTTP. Files of this name hold it by theme.
@@ -27,6 +30,8 @@ final class Drive: Sendable {
     let onCommit: @Sendable (NamespaceID, Int64) -> Void
     /// Sessions by token hash, so that a request costs no SQL; entries live a few seconds, because another process may revoke.
     let sessions = Mutex<[ChunkHash: (session: Session, until: Timestamp)]>([:])
+    /// Until when a device's reading of a namespace needs no further audit row.
+    let auditedReads = Mutex<[AuditedRead: Timestamp]>([:])
 
     init(
         store: any Store, chunks: any ChunkStore, now: @escaping @Sendable () -> Timestamp = { .now() },
@@ -78,18 +83,29 @@ final class Drive: Sendable {
         }
     }
 
+    /// Rows of one moment keep their order: the bits after the milliseconds count (RFC 9562, section 6.2, method 1).
+    private static func auditID() -> Identifier<AuditTag> {
+        let count = auditCount.withLock { count in
+            count &+= 1
+            return count
+        }
+        let random = Identifier<AuditTag>.make()
+        return Identifier(high: random.high & ~0xFFF | count & 0xFFF, low: random.low)
+    }
+    private static let auditCount = Mutex<UInt64>(0)
+
     static func audit(
         _ sql: any SQLConnection, _ time: Timestamp, _ account: AccountID?, device: String?, address: String?, _ action: String,
-        _ namespace: NamespaceID? = nil, detail: String? = nil
+        _ namespace: NamespaceID? = nil, detail: String? = nil, node: NodeID? = nil, path: String? = nil
     ) throws {
-        try sql.execute(
-            "INSERT INTO audit (id, time, account, device, address, action, namespace, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            [.id(Identifier<AuditTag>.make()), .time(time), .id(account), device.map { .text($0) } ?? .null, address.map { .text($0) } ?? .null,
-             .text(action), .id(namespace), detail.map { .text($0) } ?? .null])
+        func text(_ value: String?) -> SQLValue { value.map { .text($0) } ?? .null }
+        try sql.execute("""
+            INSERT INTO audit (id, time, account, device, address, action, namespace, detail, node, path) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            """, [.id(Self.auditID()), .time(time), .id(account), text(device), text(address), .text(action), .id(namespace), text(detail),
+                  .id(node), text(path)])
     }
 }
 
-enum AuditTag {}
 enum EntryTag {}
 
 let boxfsVersion = "0.1.0"

@@ -14,7 +14,7 @@ struct BoxFSServer: AsyncParsableCommand {
             Exit codes: 0 done; 1 fsck found problems; 64 the command line makes no sense or the command was refused.
             """,
         version: boxfsVersion,
-        subcommands: [Serve.self, User.self, Token.self, Fsck.self, CollectGarbage.self])
+        subcommands: [Serve.self, User.self, Token.self, Audit.self, Fsck.self, CollectGarbage.self])
 }
 
 struct User: AsyncParsableCommand {

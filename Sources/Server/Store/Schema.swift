@@ -9,7 +9,7 @@ enum Schema {
         let found = try sql.first("SELECT value FROM server WHERE key = $1", [.text("schema")]).flatMap { $0.text(0) }.flatMap { Int64($0) } ?? 0
         guard found <= version else { throw StoreError(description: "The data was written by a newer boxfs-server (schema \(found)).") }
         guard found == 0 else { return }
-        for statement in tables + historyTables { try sql.execute(statement, []) }
+        for statement in tables + historyTables + linkTables { try sql.execute(statement, []) }
         for (key, value) in [("schema", String(version)), ("identity", ServerID.make().description), ("epoch", "1")] {
             try sql.execute("INSERT INTO server (key, value) VALUES ($1, $2)", [.text(key), .text(value)])
         }
@@ -94,8 +94,10 @@ enum Schema {
         "CREATE INDEX commits_created ON commits (created)",
         """
         CREATE TABLE audit (
-            id BLOB PRIMARY KEY, time BIGINT NOT NULL, account BLOB, device TEXT, address TEXT, action TEXT NOT NULL, namespace BLOB, detail TEXT)
+            id BLOB PRIMARY KEY, time BIGINT NOT NULL, account BLOB, device TEXT, address TEXT, action TEXT NOT NULL, namespace BLOB, node BLOB,
+            path TEXT, detail TEXT)
         """,
         "CREATE INDEX audit_time ON audit (time)",
+        "CREATE INDEX audit_namespace ON audit (namespace, id)",
     ]
 }

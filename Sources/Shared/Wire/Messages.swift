@@ -220,4 +220,8 @@ public enum ProblemCode: String, Codable, Sendable, CaseIterable {
     case internalError = "internal-error"           // 500
     case quotaExceeded = "quota-exceeded"           // 507
     case diskFull = "disk-full"                     // 507
+    case linkExpired = "link-expired"               // 410
+    case linkExhausted = "link-exhausted"           // 410: all its downloads were given
+    case linkRevoked = "link-revoked"               // 410
+    case passwordRequired = "password-required"     // 401: the link has a password, and none or a wrong one came
 }

@@ -36,12 +36,30 @@ struct ServerAccess {
         return try ask { () async throws(RemoteError) in try await call(remote) }
     }
 
+    func createLink(_ namespace: NamespaceID, _ request: LinkRequest) throws(CommandFailure) -> LinkAnswer {
+        try ask { () async throws(RemoteError) in try await remote.createLink(namespace, request) }
+    }
+
+    func links() throws(CommandFailure) -> [LinkInformation] { try ask { () async throws(RemoteError) in try await remote.links() } }
+
+    func link(_ name: String) throws(CommandFailure) -> LinkInformation {
+        try ask { () async throws(RemoteError) in try await remote.link(name) }
+    }
+
+    func revokeLink(_ name: String) throws(CommandFailure) { try ask { () async throws(RemoteError) in try await remote.revokeLink(name) } }
+
+    func audit(_ namespace: NamespaceID, _ query: [(String, String)]) throws(CommandFailure) -> AuditPage {
+        try ask { () async throws(RemoteError) in try await remote.audit(namespace, query) }
+    }
+
     private func ask<Answer: Sendable>(_ call: @escaping @Sendable () async throws(RemoteError) -> Answer) throws(CommandFailure) -> Answer {
         let result: Result<Answer, RemoteError> = waitFor {
             do throws(RemoteError) { return .success(try await call()) } catch { return .failure(error) }
         }
         do throws(RemoteError) { return try result.get() } catch { throw failure(error) }
     }
+
+    private static func sentence(_ text: String) -> String { text.hasSuffix(".") ? text : text + "." }
 
     private func failure(_ error: RemoteError) -> CommandFailure {
         switch error {
@@ -50,7 +68,7 @@ struct ServerAccess {
         case .problem(let problem) where problem.code == ProblemCode.unauthorized.rawValue:
             CommandFailure(.notLoggedIn, "The server does not accept this login (\(problem.detail ?? problem.title)).")
         case .problem(let problem):
-            CommandFailure("The server refuses: \(problem.detail ?? problem.title).")
+            CommandFailure("The server refuses: \(Self.sentence(problem.detail ?? problem.title))")
         case .invalidAnswer:
             CommandFailure("What answers at \(server) is not a BoxFS server of this version: \(error).")
         case .cancelled:
