@@ -21,6 +21,12 @@ struct API: Sendable {
         addUploads(router)
         addChunks(router.group("v1/namespaces/:namespace"))
         HistoryRoutes(drive: drive).add(to: router)
+        router.get("v1/notifications") { _, _ in
+            // Who asks for a WebSocket never comes here (NotificationUpgrade.swift).
+            var response = Problem(status: 426, code: .badRequest, title: "Changes are told over a WebSocket").response()
+            response.headers[.upgrade] = "websocket"
+            return response
+        }
         AuditRoutes(drive: drive).add(to: router)
         LinkRoutes(drive: drive).add(to: router)
         LinkVisitRoutes(drive: drive, passwords: LinkPasswords(drive, limiter)).add(to: router)

@@ -31,7 +31,7 @@ struct Serve: AsyncParsableCommand {
         let drive = try folder.open { hub.committed($0, $1) }
         let host = listen[..<colon].trimmingCharacters(in: CharacterSet(charactersIn: "[]"))
         let application = Application(
-            router: API(drive: drive, hub: hub, limiter: RateLimiter()).router(), server: try server(),
+            router: API(drive: drive, hub: hub, limiter: RateLimiter()).router(), server: try server(NotificationFeed(drive: drive, hub: hub)),
             configuration: .init(address: .hostname(host, port: port), serverName: "boxfs-server"), logger: logger)
         let group = ServiceGroup(configuration: .init(
             services: [.init(service: application), .init(service: Upkeep(drive: drive, hub: hub, logger: logger))],
@@ -39,14 +39,15 @@ struct Serve: AsyncParsableCommand {
         try await group.run()
     }
 
-    private func server() throws -> HTTPServerBuilder {
+    private func server(_ feed: NotificationFeed) throws -> HTTPServerBuilder {
+        let http = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [NotificationUpgrade(feed)]))
         guard let tlsCertificate, let tlsKey else {
             guard tlsCertificate == nil, tlsKey == nil else { throw ValidationError("--tls-certificate and --tls-key go together.") }
-            return .http1()
+            return http
         }
         let chain = try NIOSSLCertificate.fromPEMFile(tlsCertificate).map { NIOSSLCertificateSource.certificate($0) }
         let key = try NIOSSLPrivateKey(file: tlsKey, format: .pem)
-        return try .tls(.http1(), tlsConfiguration: .makeServerConfiguration(certificateChain: chain, privateKey: .privateKey(key)))
+        return try .tls(http, tlsConfiguration: .makeServerConfiguration(certificateChain: chain, privateKey: .privateKey(key)))
     }
 }
 

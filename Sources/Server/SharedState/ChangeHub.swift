@@ -48,6 +48,9 @@ final class ChangeHub: Sendable {
         state.withLock { $0.waiters[namespace]?.removeValue(forKey: id) }?.resume()
     }
 
+    /// The server ends: nobody waits any more.
+    var isClosed: Bool { state.withLock { $0.isClosed } }
+
     /// Answers everybody: the server ends.
     func close() {
         let waiters = state.withLock { state in
