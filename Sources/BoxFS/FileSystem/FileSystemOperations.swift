@@ -78,4 +78,6 @@ protocol KernelNotifications: AnyObject, Sendable {
     func invalidate(entry name: String, in parent: InodeNumber)
     /// An entry is gone: as `invalidate`, and watchers see a deletion.
     func delete(entry name: String, of child: InodeNumber, in parent: InodeNumber)
+    /// Lets programs that watch folders see changes that were told by the calls above, after those.
+    func replay(_ changes: [RemoteChange])
 }

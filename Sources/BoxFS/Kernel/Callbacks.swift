@@ -52,8 +52,11 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
 private func addNames(_ operations: inout fuse_lowlevel_ops) {
     operations.lookup = { request, parent, name in
         withName(request, name) { name in
-            let parent = inode(parent)
+            let parent = inode(parent), replay = KernelContext.of(request).replay
             perform(request) { (system, request) throws(FileSystemError) in
+                if request.isReplay, let pretence = replay.pretence(parent, name) {
+                    return try request.reply(pretence, replay, isThere: { () throws(FileSystemError) in try system.isThere(parent, name) })
+                }
                 do throws(FileSystemError) {
                     request.reply(entry: try system.lookup(parent, name), system)
                 } catch {
@@ -64,18 +67,19 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
         }
     }
     operations.forget = { request, number, count in
-        KernelContext.of(request).fileSystem.forget(inode(number), count: count)
+        if number < ChangeReplay.firstPretended { KernelContext.of(request).fileSystem.forget(inode(number), count: count) }
         fuse_reply_none(request)
     }
     operations.forget_multi = { request, count, list in
         let system = KernelContext.of(request).fileSystem
-        for item in UnsafeBufferPointer(start: list, count: count) { system.forget(inode(fuse_ino_t(item.ino)), count: item.nlookup) }
+        for item in UnsafeBufferPointer(start: list, count: count) where item.ino < ChangeReplay.firstPretended { system.forget(inode(fuse_ino_t(item.ino)), count: item.nlookup) }
         fuse_reply_none(request)
     }
     operations.mknod = { request, parent, name, mode, device in
         withName(request, name) { name in
             let parent = inode(parent)
             perform(request) { (system, request) throws(FileSystemError) in
+                if request.isReplay { return try request.reply(shown: system.lookup(parent, name), mode, system) }
                 request.reply(entry: try system.mknod(parent, name, mode: mode, device: UInt64(device), caller: request.caller), system)
             }
         }
@@ -84,6 +88,7 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
         withName(request, name) { name in
             let parent = inode(parent)
             perform(request) { (system, request) throws(FileSystemError) in
+                if request.isReplay { return try request.reply(shown: system.lookup(parent, name), S_IFDIR, system) }
                 request.reply(entry: try system.mkdir(parent, name, mode: mode, caller: request.caller), system)
             }
         }
@@ -93,6 +98,7 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
         withName(request, name) { name in
             let parent = inode(parent)
             perform(request) { (system, request) throws(FileSystemError) in
+                if request.isReplay { return try request.reply(shown: system.lookup(parent, name), S_IFLNK, system) }
                 request.reply(entry: try system.symlink(parent, name, target: target, caller: request.caller), system)
             }
         }
@@ -116,7 +122,7 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
         withName(request, name) { name in
             let parent = inode(parent)
             perform(request) { (system, request) throws(FileSystemError) in
-                try system.unlink(parent, name, caller: request.caller)
+                if !request.isReplay { try system.unlink(parent, name, caller: request.caller) }
                 request.done()
             }
         }
@@ -125,7 +131,7 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
         withName(request, name) { name in
             let parent = inode(parent)
             perform(request) { (system, request) throws(FileSystemError) in
-                try system.rmdir(parent, name, caller: request.caller)
+                if !request.isReplay { try system.rmdir(parent, name, caller: request.caller) }
                 request.done()
             }
         }
@@ -192,7 +198,7 @@ private func addFiles(_ operations: inout fuse_lowlevel_ops) {
     operations.flush = { request, _, info in
         let handle = handle(info)
         perform(request) { (system, request) throws(FileSystemError) in
-            try system.flush(handle)
+            if !request.isReplay { try system.flush(handle) }
             request.done()
         }
     }
@@ -298,6 +304,7 @@ private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
         if has(8) { changes.modified = .now } else if has(5) { changes.modified = .at(Timestamp(stat.st_mtim)) }
         let wanted = changes
         perform(request) { (system, request) throws(FileSystemError) in
+            if request.isReplay { return request.reply(attributes: try system.getattr(number)) }
             request.reply(attributes: try system.setattr(number, wanted, handle: handle, caller: request.caller))
         }
     }

@@ -9,11 +9,14 @@ import Synchronization
 final class FuseRequest: @unchecked Sendable {      // libfuse requests may be answered from any thread
     private let pointer: Mutex<UInt>
     let caller: Caller
+    /// Sent by our own thread that shows changes to watchers: it changes nothing.
+    let isReplay: Bool
 
     init(_ request: fuse_req_t) {
         pointer = Mutex(UInt(bitPattern: request))
         let context = fuse_req_ctx(request)!.pointee
         caller = Caller(uid: context.uid, gid: context.gid, pid: context.pid, umask: UInt32(context.umask))
+        isReplay = KernelContext.of(request).replay.isOurs(context.pid)
     }
 
     deinit { answer { fuse_reply_err($0, EIO) } }

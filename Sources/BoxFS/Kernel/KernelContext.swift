@@ -10,6 +10,7 @@ final class KernelContext: Sendable {
 
     let fileSystem: any FileSystemOperations
     let options: MountOptions
+    let replay = ChangeReplay()
 
     init(fileSystem: any FileSystemOperations, options: MountOptions) {
         self.fileSystem = fileSystem

@@ -53,6 +53,10 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     /// Answers the kernel until the folder is unmounted.
     func run() {
         widenReadAhead()
+        context.replay.start(mountPoint) { [self] in
+            _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t($0.rawValue), $1, $1.utf8.count)
+        }
+        defer { context.replay.end() }
         _ = boxfs_session_loop(session, context.options.threads, context.options.threads)
     }
 
@@ -75,6 +79,14 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
 
     /// Ends the mount; `run` returns.
     func unmount() throws(MountError) {
+        context.replay.pause()
+        do throws(MountError) { try detach() } catch {
+            context.replay.resume()
+            throw error
+        }
+    }
+
+    private func detach() throws(MountError) {
         if geteuid() == 0 {
             guard umount2(mountPoint, 0) == 0 || errno == EINVAL else { throw failure(errno) }
             return
@@ -103,6 +115,10 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
 
     func invalidate(entry name: String, in parent: InodeNumber) {
         notifications.async { [self] in _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t(parent.rawValue), name, name.utf8.count) }
+    }
+
+    func replay(_ changes: [RemoteChange]) {
+        notifications.async { [self] in context.replay.add(changes) }
     }
 
     func delete(entry name: String, of child: InodeNumber, in parent: InodeNumber) {

@@ -45,6 +45,27 @@ extension FuseRequest {
         if answer({ fuse_reply_entry($0, &entry) }) == -ENOENT { fileSystem.forget(attributes.inode, count: 1) }
     }
 
+    /// A look-up by our own thread, which is about to "make" or to "remove" the name. Kept by nobody.
+    func reply(_ pretence: ChangeReplay.Pretence, _ replay: ChangeReplay, isThere: () throws(FileSystemError) -> Bool) throws(FileSystemError) {
+        guard pretence != .nothing, try !isThere() else { return fail(.notFound) }
+        var entry = fuse_entry_param()
+        entry.ino = fuse_ino_t(replay.makePretended().rawValue)
+        entry.attr.st_ino = UInt(entry.ino)
+        entry.attr.st_mode = (pretence == .directory ? S_IFDIR : S_IFREG) | 0o700
+        entry.attr.st_nlink = 1
+        (entry.attr.st_uid, entry.attr.st_gid) = (geteuid(), getegid())
+        answer { fuse_reply_entry($0, &entry) }
+    }
+
+    /// What stands where our own thread asked for something new; it must be of the type that was asked for.
+    func reply(shown attributes: Attributes, _ mode: UInt32, _ fileSystem: any FileSystemOperations) {
+        guard attributes.mode & S_IFMT == mode & S_IFMT else {
+            fileSystem.forget(attributes.inode, count: 1)
+            return fail(.exists)
+        }
+        reply(entry: attributes, fileSystem)
+    }
+
     /// "No such name", which the kernel may remember.
     func replyNegativeEntry() {
         var entry = fuse_entry_param()
@@ -97,5 +118,18 @@ extension FuseRequest {
             at += piece.count
         }
         answer { fuse_reply_buf($0, buffer.assumingMemoryBound(to: CChar.self), total) }
+    }
+}
+
+extension FileSystemOperations {
+    /// Whether a name is taken, without holding on to what it names.
+    func isThere(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> Bool {
+        do throws(FileSystemError) {
+            forget(try lookup(parent, name).inode, count: 1)
+            return true
+        } catch {
+            guard error == .notFound else { throw error }
+            return false
+        }
     }
 }

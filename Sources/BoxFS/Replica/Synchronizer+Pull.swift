@@ -32,14 +32,15 @@ extension Synchronizer {
         guard try isKnownServer(page) else { return }
         state.withLock { $0.quota = (page.quota, page.used) }
         if page.cursor > cursor || !page.entries.isEmpty || !page.nodes.isEmpty {
-            let events = try tree.lock.withLock { () throws(FileSystemError) in
+            let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) in
                 var applier = FeedApplier(tree: tree)
                 try applier.apply(entries: page.entries, nodes: page.nodes)
                 try tree.setMeta("cursor", String(page.cursor))
-                return applier.events
+                // What happened while we were away is no news to anybody.
+                return (applier.events, wasConnected ? try tree.remoteChanges(applier.events) : [])
             }
             state.withLock { $0.cursor = page.cursor }
-            notify(events)
+            notify(events, shown: shown)
         }
         if !wasConnected { pushSignal.raise() }
     }
@@ -65,12 +66,48 @@ extension Synchronizer {
     /// Takes the rows that waited for an answer to our own changes.
     func applyDeferred() {
         do {
-            let events = try tree.lock.withLock { () throws(FileSystemError) in
+            let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) in
                 var applier = FeedApplier(tree: tree)
                 try applier.applyDeferred()
-                return applier.events
+                return (applier.events, try tree.remoteChanges(applier.events))
             }
-            notify(events)
+            notify(events, shown: shown)
         } catch { note("Changes of others could not be applied (\(error)); they are tried again.") }
+    }
+}
+
+extension Tree {
+    /// The events that a watcher is shown, in their order: entries that went, entries that appeared, with their content if they have some, and new content.
+    func remoteChanges(_ events: [KernelEvent]) throws(FileSystemError) -> [RemoteChange] {
+        var changes: [RemoteChange] = []
+        for event in events.prefix(RemoteChange.maximumWaiting) {
+            switch event {
+            case .entry(let name, let parent):
+                let number = try database.read { database in
+                    try Int64.fetchOne(
+                        database.cachedStatement(sql: "SELECT inode FROM entries WHERE parent = ? AND name = ?"), arguments: [Int64(parent.rawValue), name])
+                }
+                // Gone again within the same page.
+                guard let number, let directory = try path(of: parent) else { continue }
+                let inode = try inode(InodeNumber(rawValue: UInt64(number)))
+                let path = directory.isEmpty ? name : "\(directory)/\(name)"
+                changes.append(RemoteChange(path: path, kind: .created(name: name, in: parent, mode: inode.mode)))
+                if inode.mode & S_IFMT == S_IFREG, inode.size > 0 { changes.append(RemoteChange(path: path, kind: .modified)) }
+                releaseIfUnused(inode)
+            case .inode(let number, data: true):
+                if let path = try path(of: number), !path.isEmpty { changes.append(RemoteChange(path: path, kind: .modified)) }
+            case .deleted(let name, let child, let parent):
+                let isThereAgain = try database.read { database in
+                    try Int64.fetchOne(
+                        database.cachedStatement(sql: "SELECT 1 FROM entries WHERE parent = ? AND name = ?"), arguments: [Int64(parent.rawValue), name]) != nil
+                }
+                guard !isThereAgain, let directory = try path(of: parent) else { continue }
+                let isDirectory = (try? inode(child))?.isDirectory ?? false
+                changes.append(RemoteChange(
+                    path: directory.isEmpty ? name : "\(directory)/\(name)", kind: .removed(name: name, in: parent, isDirectory: isDirectory)))
+            case .inode: continue
+            }
+        }
+        return changes
     }
 }

@@ -118,8 +118,10 @@ final class Synchronizer: MissingFetcher {
         }
     }
 
-    func notify(_ events: [KernelEvent]) {
+    /// - Parameter shown: what of it was done elsewhere just now, for those who watch.
+    func notify(_ events: [KernelEvent], shown: [RemoteChange] = []) {
         guard !events.isEmpty, let notifier = notifier.withLock({ $0 }) else { return }
+        defer { if !shown.isEmpty { notifier.replay(shown) } }
         for event in events {
             switch event {
             case .inode(let number, let data): notifier.invalidate(number, data: data)

@@ -2,6 +2,8 @@
 // _GNU_SOURCE is not defined here: it would give fd_set another shape than Swift's own Glibc module has.
 #pragma once
 #define FUSE_USE_VERSION 314
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <fuse3/fuse_opt.h>
 #include <sys/mount.h>
@@ -26,6 +28,9 @@ static inline int boxfs_reply_file(fuse_req_t request, int descriptor, off_t off
     bytes.buf[0].pos = offset;
     return fuse_reply_data(request, &bytes, FUSE_BUF_SPLICE_MOVE);
 }
+
+// The number that the kernel puts into a request's header as its caller's.
+static inline pid_t boxfs_thread_id(void) { return (pid_t)syscall(SYS_gettid); }
 
 static inline void boxfs_set_open(struct fuse_file_info *info, uint64_t handle, int keep_cache, int cache_readdir) {
     info->fh = handle;

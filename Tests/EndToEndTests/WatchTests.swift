@@ -1,0 +1,74 @@
+import Foundation
+import Glibc
+import Testing
+
+/// Programs that watch a folder of one mount (inotify) see what is done in another.
+@Suite(.serialized) struct WatchTests {
+    /// Prints "ready", then each event as "MASK NAME", until an event for "end" or the time is over.
+    private static let watcher = """
+        import ctypes, os, select, struct, sys, time
+        libc = ctypes.CDLL(None, use_errno=True)
+        fd = libc.inotify_init1(os.O_NONBLOCK)
+        names = {0x2: 'MODIFY', 0x8: 'CLOSE_WRITE', 0x100: 'CREATE', 0x200: 'DELETE', 0x40: 'MOVED_FROM', 0x80: 'MOVED_TO'}
+        assert libc.inotify_add_watch(fd, sys.argv[1].encode(), sum(names)) >= 0
+        print('ready', flush=True)
+        deadline = time.time() + 25
+        while time.time() < deadline:
+            if not select.select([fd], [], [], 0.5)[0]: continue
+            data, at = os.read(fd, 65536), 0
+            while at < len(data):
+                _, mask, _, length = struct.unpack_from('iIII', data, at)
+                name = data[at + 16:at + 16 + length].rstrip(b'\\0').decode()
+                at += 16 + length
+                print(names.get(mask & 0xfff, hex(mask)), name, 'DIR' if mask & 0x40000000 else '', flush=True)
+                if name == 'end': sys.exit()
+        """
+
+    @Test func watchersSeeWhatIsDoneElsewhere() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one"), two = try drive.mount("two")
+        try FileManager.default.createDirectory(atPath: one("watched"), withIntermediateDirectories: true)
+        try one.write("watched/known", Array("first".utf8))
+        try one.write("watched/doomed", [1])
+        try one.write("watched/old name", [1])
+        #expect(mkdir(one("watched/gone"), 0o755) == 0)
+        try one.flush()
+        try eventually("the second mount has the folder") { (try? two.names("watched").count) == 4 && two.read("watched/known") == Array("first".utf8) }
+        let process = Process(), output = Pipe()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = ["python3", "-c", Self.watcher, two("watched")]
+        process.standardOutput = output
+        try process.run()
+        defer { if process.isRunning { Glibc.kill(process.processIdentifier, SIGKILL) } }
+        #expect(String(decoding: output.fileHandleForReading.availableData, as: UTF8.self) == "ready\n")
+        try one.write("watched/known", Array("second!".utf8))
+        try one.write("watched/made", Array("content".utf8))
+        try one.write("watched/empty", [])
+        #expect(mkdir(one("watched/folder"), 0o755) == 0 && symlink("made", one("watched/soft")) == 0)
+        #expect(unlink(one("watched/doomed")) == 0 && rmdir(one("watched/gone")) == 0)
+        #expect(rename(one("watched/old name"), one("watched/new name")) == 0)
+        try one.flush()
+        try one.write("watched/end", [1])
+        try one.flush()
+        process.waitUntilExit()
+        let events = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+        for wanted in [
+            "MODIFY known", "CLOSE_WRITE known", "CREATE made", "CLOSE_WRITE made", "CREATE empty", "CREATE folder DIR", "CREATE soft", "DELETE doomed",
+            "DELETE old name", "CREATE new name", "DELETE gone DIR", "CREATE end",
+        ] { #expect(events.contains(wanted), "\(wanted) is not in \(events)") }
+        for once in ["CREATE made", "CREATE folder DIR", "CREATE end"] { #expect(events.filter { $0 == once }.count == 1, "\(events)") }
+        // Showing changes makes none: nothing is pending, everything is as it was made, and the folder can be unmounted at once.
+        for mount in [one, two] {
+            #expect(mount.read("watched/known") == Array("second!".utf8) && mount.read("watched/made") == Array("content".utf8) && mount.read("watched/empty") == [])
+            #expect(mount.read("watched/soft") == Array("content".utf8))
+        }
+        var here = stat(), there = stat()
+        #expect(stat(one("watched/known"), &here) == 0 && stat(two("watched/known"), &there) == 0)
+        #expect(here.st_mtim.tv_sec == there.st_mtim.tv_sec && here.st_mtim.tv_nsec == there.st_mtim.tv_nsec)
+        let status = try two.boxfs(["status", two.path, "--json"])
+        #expect(status.output.contains("\"pendingChanges\" : 0"), "\(status.output)")
+        try two.unmount()
+        #expect(try drive.fsck().status == 0)
+    }
+}
