@@ -25,7 +25,7 @@ extension Drive {
     ) async throws -> (CommitAnswer, Bool) {
         let time = now()
         return try await store.write(.synced) { sql -> (CommitAnswer, Bool) in
-            try Self.requireMember(sql, session, namespace)
+            try Self.require(.editor, sql, session, namespace)
             if let row = try sql.first("SELECT namespace, answer FROM commits WHERE id = $1", [.id(request.commit)]) {
                 guard try row.id(0) as NamespaceID == namespace else { throw DriveError.badRequest("This commit belongs elsewhere.") }
                 return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), false)

@@ -15,7 +15,7 @@ extension Drive {
     func startUpload(_ session: Session, _ namespace: NamespaceID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
         let (references, time) = (try Self.references(request), now())
         return try await write(.ordered) { sql in
-            try Self.requireMember(sql, session, namespace)
+            try Self.require(.editor, sql, session, namespace)
             let upload = UploadID.make()
             let expires = Self.expiry(time)
             try sql.execute(
