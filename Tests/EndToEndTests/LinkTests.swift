@@ -118,6 +118,26 @@ import Testing
         #expect(view.status == 200 && view.text.contains("bold") && view.text.contains("sandbox") && view.text.contains("inline"), "\(view.text)")
     }
 
+    @Test func theAuditShowsWhoDidWhat() throws {
+        defer { drive.end() }
+        try FileManager.default.createDirectory(atPath: mount("folder"), withIntermediateDirectories: true)
+        try mount.write("folder/note, one", Array("text".utf8))
+        try mount.write("other", Array("text".utf8))
+        let address = try link([mount("folder/note, one")])
+        #expect(try run("curl", ["-sf", address + "/download"]).output == "text")
+        let mine = try mount.boxfs(["audit", mount("folder"), "--csv"])
+        let lines = mine.output.split(separator: "\r\n").map { $0.split(separator: ",").dropFirst().prefix(2).joined(separator: " ") }
+        #expect(mine.status == 0 && lines == ["action account", "link-downloaded link", "link-created ann", "created ann", "created ann"], "\(mine.output)")
+        #expect(mine.output.contains("\"folder/note, one\"") && mine.output.contains("127.0.0.1"), "\(mine.output)")
+        let json = try mount.boxfs(["audit", "--json", "--action", "opened"])
+        let records = try #require(try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [[String: Any]])
+        #expect(!records.isEmpty && records.allSatisfy { $0["account"] as? String == "ann" && $0["address"] as? String == "127.0.0.1" }, "\(json.output)")
+        try drive.addAccount("eve")
+        let all = try run(Drive.binaries + "/boxfs-server", ["audit", "--data", drive.root + "/data", "--action", "account-added"])
+        #expect(all.output.split(separator: "\n").map { $0.split(separator: "\t").last } == ["eve", "ann"], "\(all.output)")
+        #expect(try run(Drive.binaries + "/boxfs-server", ["audit", "--data", drive.root + "/data", "--user", "nobody"]).status != 0)
+    }
+
     @Test func filesAreSentThroughAnUploadLink() throws {
         defer { drive.end() }
         try FileManager.default.createDirectory(atPath: mount("inbox"), withIntermediateDirectories: true)

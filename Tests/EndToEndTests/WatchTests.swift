@@ -9,7 +9,7 @@ import Testing
         import ctypes, os, select, struct, sys, time
         libc = ctypes.CDLL(None, use_errno=True)
         fd = libc.inotify_init1(os.O_NONBLOCK)
-        names = {0x2: 'MODIFY', 0x8: 'CLOSE_WRITE', 0x100: 'CREATE', 0x200: 'DELETE', 0x40: 'MOVED_FROM', 0x80: 'MOVED_TO'}
+        names = {0x2: 'MODIFY', 0x8: 'CLOSE_WRITE', 0x100: 'CREATE', 0x200: 'DELETE', 0x4: 'ATTRIB', 0x40: 'MOVED_FROM', 0x80: 'MOVED_TO'}
         assert libc.inotify_add_watch(fd, sys.argv[1].encode(), sum(names)) >= 0
         print('ready', flush=True)
         deadline = time.time() + 25
@@ -31,18 +31,21 @@ import Testing
         try FileManager.default.createDirectory(atPath: one("watched"), withIntermediateDirectories: true)
         try one.write("watched/known", Array("first".utf8))
         try one.write("watched/doomed", [1])
+        try one.write("watched/tool", [1])
         try one.write("watched/old name", [1])
         #expect(mkdir(one("watched/gone"), 0o755) == 0)
         try one.flush()
-        try eventually("the second mount has the folder") { (try? two.names("watched").count) == 4 && two.read("watched/known") == Array("first".utf8) }
+        try eventually("the second mount has the folder") { (try? two.names("watched").count) == 5 && two.read("watched/known") == Array("first".utf8) }
         let process = Process(), output = Pipe()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = ["python3", "-c", Self.watcher, two("watched")]
         process.standardOutput = output
         try process.run()
         defer { if process.isRunning { Glibc.kill(process.processIdentifier, SIGKILL) } }
-        #expect(String(decoding: output.fileHandleForReading.availableData, as: UTF8.self) == "ready\n")
+        #expect(String(decoding: output.fileHandleForReading.availableData, as: UTF8.self).hasPrefix("ready"))
         try one.write("watched/known", Array("second!".utf8))
+        #expect(chmod(one("watched/tool"), 0o755) == 0)
+        try one.write("watched/tool", Array("#!/bin/sh\nexit 7\n".utf8))
         try one.write("watched/made", Array("content".utf8))
         try one.write("watched/empty", [])
         #expect(mkdir(one("watched/folder"), 0o755) == 0 && symlink("made", one("watched/soft")) == 0)
@@ -54,9 +57,12 @@ import Testing
         process.waitUntilExit()
         let events = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
         for wanted in [
-            "MODIFY known", "CLOSE_WRITE known", "CREATE made", "CLOSE_WRITE made", "CREATE empty", "CREATE folder DIR", "CREATE soft", "DELETE doomed",
+            "MODIFY known", "CLOSE_WRITE known", "CREATE made", "CLOSE_WRITE made", "ATTRIB tool", "CREATE empty", "CREATE folder DIR", "CREATE soft", "DELETE doomed",
             "DELETE old name", "CREATE new name", "DELETE gone DIR", "CREATE end",
         ] { #expect(events.contains(wanted), "\(wanted) is not in \(events)") }
+        // Held open for writing, a program could not be started (ETXTBSY).
+        #expect(!events.contains("CLOSE_WRITE tool"))
+        #expect(try run(two("watched/tool"), []).status == 7)
         for once in ["CREATE made", "CREATE folder DIR", "CREATE end"] { #expect(events.filter { $0 == once }.count == 1, "\(events)") }
         // Showing changes makes none: nothing is pending, everything is as it was made, and the folder can be unmounted at once.
         for mount in [one, two] {

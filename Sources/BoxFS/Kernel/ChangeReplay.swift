@@ -128,6 +128,10 @@ final class ChangeReplay: Sendable {
     }
 
     private func modify(_ path: String) {
+        var known = stat()
+        guard lstat(path, &known) == 0, known.st_mode & S_IFMT == S_IFREG else { return }
+        // While a file is open for writing, execve(2) of it fails with ETXTBSY: of programs watchers see a change of attributes.
+        guard known.st_mode & 0o111 == 0 else { return _ = chmod(path, known.st_mode & 0o7777) }
         let file = open(path, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
         guard file >= 0 else { return }
         var status = stat()
