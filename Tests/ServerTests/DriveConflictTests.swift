@@ -262,8 +262,16 @@ import Testing
     }
 
     /// A save by rename, as mounts send it: the content at the end. It meets the other's edit like any edit.
-    private func save(_ device: TestDevice, over file: (node: NodeID, version: VersionID), _ name: String, _ text: String) async throws -> [OperationResult] {
+    /// - Parameter isSlow: the content came in a commit before the rename.
+    private func save(
+        _ device: TestDevice, over file: (node: NodeID, version: VersionID), _ name: String, _ text: String, isSlow: Bool = false
+    ) async throws -> [OperationResult] {
         let saved = device.node(.regular)
+        if isSlow {
+            try await device.commit(
+                [.create(node: saved, parent: device.root, name: "save.tmp"), device.write(saved.id, base: nil, text)], chunks: [Array(text.utf8)])
+            return try await device.commit([device.rename(saved.id, "save.tmp", to: name, replaced: file.node, version: file.version)])
+        }
         return try await device.commit([
             .create(node: saved, parent: device.root, name: "save.tmp"),
             device.rename(saved.id, "save.tmp", to: name, replaced: file.node, version: file.version), device.write(saved.id, base: nil, text),
@@ -292,6 +300,24 @@ import Testing
         let now = try #require(try await one.list()["poem"])
         let history = try await one.drive.versions(one.session, one.namespace, node: now.id, path: nil, after: nil, limit: 20).versions
         #expect(history.count == 5 && history[0].parents == [version])
+        try await fixture.expectClean()
+    }
+
+    @Test func aSlowSaveByRenameIsAnEditToo() async throws {
+        let (one, two) = try await devices()
+        let poemFile = try await one.makeFile("poem", poem.joined()), note = try await one.makeFile("note.txt", "first")
+        fixture.clock.advance(seconds: 600)
+        try await one.commit(
+            [one.write(poemFile.node, base: poemFile.version, edited(0, "by desk")), one.write(note.node, base: note.version, "by desk")],
+            chunks: [Array(edited(0, "by desk").utf8), Array("by desk".utf8)])
+        #expect(try await save(two, over: poemFile, "poem", edited(8, "by lap"), isSlow: true)[0].outcome == .applied)
+        #expect(try await save(two, over: note, "note.txt", "by lap", isSlow: true)[0].outcome == .conflicted)
+        let listing = try await one.list()
+        #expect(listing.keys.sorted() == ["note.txt", copy, "poem"].sorted())
+        #expect(try await one.text(listing["poem"]) == edited(0, "by desk").replacingOccurrences(of: "line 9", with: "by lap"))
+        #expect(try await one.text(listing[copy]) == "by lap")
+        let history = try await one.drive.versions(one.session, one.namespace, node: nil, path: "poem", after: nil, limit: 20).versions
+        #expect(history.map(\.kind) == [.merge, .write, .write, .write] && history[1].parents == [poemFile.version])
         try await fixture.expectClean()
     }
 

@@ -11,6 +11,20 @@ extension Committer {
     func merge(
         _ row: NodeRow, _ base: VersionID, _ version: VersionID, _ content: Content, _ modified: Timestamp, _ changed: Timestamp
     ) throws -> Result? {
+        guard let theirs = row.version, let merge = try planned(row, base, version, content) else { return nil }
+        if let place = try entries(of: row.id).first { try guardian?.record(.rewritten, row, at: place) }
+        try ledger.addVersion(version, of: row.id, content, session, request.device, time, modified: modified, parents: [base])
+        var row = row
+        try conclude(merge, of: &row, theirs, version, modified)
+        row.changed = max(changed, row.changed)
+        put(row)
+        return (.merged, nil, nil)
+    }
+
+    /// The merge of a file's current version with another edit of `base`; nil when there is none.
+    ///
+    /// - Throws: `MergeWanted` when the bytes have to be read first.
+    func planned(_ row: NodeRow, _ base: VersionID, _ version: VersionID, _ content: Content?) throws -> MergePlan.Merge? {
         guard let theirs = row.version, isMergeable(content), try isMergeable(NodeRow.content(sql, theirs)),
               try sql.first("SELECT node FROM versions WHERE id = $1", [.id(base)])?.blob(0) == row.id.bytes,
               try isMergeable(NodeRow.content(sql, base)) else { return nil }
@@ -18,17 +32,16 @@ extension Committer {
             if plan.attempt >= MergePlan.maximumAttempts { return nil }
             throw MergeWanted()
         }
-        guard let merge = decision.merge else { return nil }
-        if let chunk = merge.chunk { try keep(chunk, merge.location) }
-        if let place = try entries(of: row.id).first { try guardian?.record(.rewritten, row, at: place) }
-        try ledger.addVersion(version, of: row.id, content, session, request.device, time, modified: modified, parents: [base])
+        if let merge = decision.merge, let chunk = merge.chunk { try keep(chunk, merge.location) }
+        return decision.merge
+    }
+
+    /// Makes the merge the file's version.
+    func conclude(_ merge: MergePlan.Merge, of row: inout NodeRow, _ theirs: VersionID, _ ours: VersionID, _ modified: Timestamp) throws {
         try ledger.addVersion(
-            merge.version, of: row.id, merge.content, session, request.device, time, modified: modified, kind: .merge, parents: [theirs, version])
-        var row = row
+            merge.version, of: row.id, merge.content, session, request.device, time, modified: modified, kind: .merge, parents: [theirs, ours])
         row.version = merge.version
-        (row.modified, row.changed) = (max(modified, row.modified), max(changed, row.changed))
-        put(row)
-        return (.merged, nil, nil)
+        row.modified = max(modified, row.modified)
     }
 
     private func isMergeable(_ content: Content?) -> Bool {

@@ -19,20 +19,32 @@ extension Committer {
             inheritedBases[row.id] = isStale ? seen : last
             return true
         }
-        if isStale { return false }
-        if isSave, let last = old.version, row.version != nil { try adopt(last, of: old, by: row, at: place) } else { try unlink(place, old, time) }
+        guard isSave, let last = old.version, let ours = row.version else {
+            if !isStale { try unlink(place, old, time) }
+            return !isStale
+        }
+        guard isStale, let seen else {
+            try adopt(last, of: old, by: row, at: place, parent: last)
+            return true
+        }
+        guard let merge = try planned(old, seen, ours, NodeRow.content(sql, ours)) else { return false }
+        try adopt(last, of: old, by: row, at: place, parent: seen)
+        try conclude(merge, of: &row, last, ours, row.modified)
         return true
     }
 
     /// The same for a young file whose content came in an earlier commit.
-    private func adopt(_ last: VersionID, of old: NodeRow, by row: NodeRow, at place: LiveEntry) throws {
+    ///
+    /// - Parameter parent: what its first version was edited from.
+    private func adopt(_ last: VersionID, of old: NodeRow, by row: NodeRow, at place: LiveEntry, parent: VersionID) throws {
         var before = row
         before.version = last
         try guardian?.record(.rewritten, before, at: place)
         let first = try sql.first("SELECT id, parents FROM versions WHERE node = $1 ORDER BY created, id LIMIT 1", [.id(row.id)])
         try succeed(old, by: row, at: place)
         if let first, first.blob(1)?.isEmpty ?? true {
-            let origin = try ledger.coalesce(last, device: session.device, time, seconds: settings.versionSeconds)
+            let origin: (windowStart: Timestamp, parents: [VersionID]) = try parent == last
+                ? ledger.coalesce(last, device: session.device, time, seconds: settings.versionSeconds) : (time, [parent])
             try sql.execute(
                 "UPDATE versions SET parents = $1, window_start = $2 WHERE id = $3",
                 [.blob(origin.parents.flatMap(\.bytes)), .time(origin.windowStart), first.values[0]])

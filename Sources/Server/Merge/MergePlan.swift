@@ -35,7 +35,15 @@ extension Drive {
         var saves: [NodeID: (replaced: NodeID, seen: VersionID)] = [:]
         var heads: [NodeID: VersionID] = [:], fresh: [VersionID: [UInt8]] = [:], contents: [VersionID: Content] = [:]
         for numbered in request.operations {
-            if case .rename(let node, _, _, _, _, let replaced?, let seen?, _) = numbered.operation { saves[node] = (replaced, seen) }
+            if case .rename(let node, _, _, _, _, let replaced?, let seen?, _) = numbered.operation {
+                saves[node] = (replaced, seen)
+                // Its content came in an earlier commit.
+                let (ours, theirs) = try await read { sql in (try NodeRow.fetch(sql, node)?.version, try NodeRow.fetch(sql, replaced)?.version) }
+                if let ours, let theirs, theirs != seen {
+                    plan.decisions[ours] = try await decide(seen, theirs, ours, namespace, &fresh, contents)
+                    heads[node] = plan.decisions[ours]?.merge?.version
+                }
+            }
             guard case .content(let named, let edited, let version, let content, _, _) = numbered.operation else { continue }
             // A save by rename goes on with the file that it replaced.
             let id = edited == nil ? saves[named]?.replaced ?? named : named
@@ -50,24 +58,32 @@ extension Drive {
                 heads[node] = version
                 continue
             }
-            var texts: [[UInt8]] = []
-            for wanted in [base, theirs, version] {
-                if let text = fresh[wanted] {
-                    texts.append(text)
-                } else if let text = try await text(of: wanted, contents[wanted], namespace) {
-                    texts.append(text)
-                } else { break }
-            }
-            var decision = MergePlan.Decision(theirs: theirs)
-            if texts.count == 3, let merged = TextMerge.merge(base: texts[0], ours: texts[1], theirs: texts[2]) {
-                let merge = try await store(merged)
-                decision.merge = merge
-                fresh[merge.version] = merged
-                heads[node] = merge.version
-            }
+            let decision = try await decide(base, theirs, version, namespace, &fresh, contents)
+            if let merge = decision.merge { heads[node] = merge.version }
             plan.decisions[version] = decision
         }
         return plan
+    }
+
+    /// - Parameter fresh: texts of merges, by the version that they will be; this one's is added.
+    private func decide(
+        _ base: VersionID, _ theirs: VersionID, _ ours: VersionID, _ namespace: NamespaceID, _ fresh: inout [VersionID: [UInt8]],
+        _ contents: [VersionID: Content]
+    ) async throws(DriveError) -> MergePlan.Decision {
+        var decision = MergePlan.Decision(theirs: theirs), texts: [[UInt8]] = []
+        for wanted in [base, theirs, ours] {
+            if let text = fresh[wanted] {
+                texts.append(text)
+            } else if let text = try await text(of: wanted, contents[wanted], namespace) {
+                texts.append(text)
+            } else { return decision }
+        }
+        if let merged = TextMerge.merge(base: texts[0], ours: texts[1], theirs: texts[2]) {
+            let merge = try await store(merged)
+            decision.merge = merge
+            fresh[merge.version] = merged
+        }
+        return decision
     }
 
     /// The bytes of a version, or of a content that is about to become one; nil if it is too long for a text, or gone.
