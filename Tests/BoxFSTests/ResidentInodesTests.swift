@@ -33,7 +33,7 @@ import Testing
             case (25..<45, let file?):
                 let bytes = (0..<Int.random(in: 1...3000, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
                 let open = try system.open(file.inode, flags: O_RDWR | O_TRUNC, caller: caller)
-                try bytes.withUnsafeBytes { try system.write(open.handle, offset: 0, $0, killPrivileges: false) }
+                try bytes.withUnsafeBytes { try system.write(open.handle, offset: 0, $0) }
                 try system.flush(open.handle)
                 system.release(open.handle)
                 files[name]!.bytes = bytes

@@ -90,6 +90,15 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
         try run(Self.binaries + "/boxfs-server", ["fsck", "--bytes", "--data", root + "/data"])
     }
 
+    /// Bytes of all chunks that the server keeps.
+    func chunkBytes() throws -> Int {
+        let folder = root + "/data/objects"
+        return try FileManager.default.subpathsOfDirectory(atPath: folder).reduce(0) { sum, name in
+            let attributes = try FileManager.default.attributesOfItem(atPath: folder + "/" + name)
+            return sum + (attributes[.type] as? FileAttributeType == .typeRegular ? (attributes[.size] as? Int ?? 0) : 0)
+        }
+    }
+
     // MARK: Mounts
 
     func mount(_ name: String, account: String = "ann", _ options: [String] = []) throws -> Mount {
@@ -115,7 +124,7 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         home = "\(drive.root)/home-\(name)"
     }
 
-    private var environment: [String: String] {
+    var environment: [String: String] {
         ProcessInfo.processInfo.environment.merging([
             "HOME": home, "XDG_CONFIG_HOME": home + "/config", "XDG_STATE_HOME": home + "/state", "XDG_CACHE_HOME": home + "/cache",
             "XDG_RUNTIME_DIR": home + "/run",

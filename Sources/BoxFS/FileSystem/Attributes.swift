@@ -47,7 +47,7 @@ struct AttributeChanges: Sendable {
     var size: UInt64?
     var accessed: Time?
     var modified: Time?
-    /// The kernel wants set-user-ID and set-group-ID cleared (FUSE_SET_ATTR_KILL_SUIDGID; write by another than root).
+    /// Clears set-user-ID and set-group-ID too: O_TRUNC by another than root, for which the kernel does not ask.
     var killPrivileges = false
 }
 

@@ -30,11 +30,13 @@ protocol FileSystemOperations: AnyObject, Sendable {
     /// At most `count` bytes from `offset`; fewer only at the end of the file.
     func read(_ handle: HandleID, offset: Int64, count: Int) throws(FileSystemError) -> [ReadPiece]
     /// Takes all of `bytes`. With O_APPEND the kernel has put the offset to the end it knows.
-    func write(_ handle: HandleID, offset: Int64, _ bytes: UnsafeRawBufferPointer, killPrivileges: Bool) throws(FileSystemError)
+    func write(_ handle: HandleID, offset: Int64, _ bytes: UnsafeRawBufferPointer) throws(FileSystemError)
     /// Each close(2) of a descriptor: from here on, killing the process loses nothing.
     func flush(_ handle: HandleID) throws(FileSystemError)
     /// The last close.
     func release(_ handle: HandleID)
+    /// Open files and directories.
+    var openHandleCount: Int { get }
     /// From here on, a power cut loses nothing.
     func fsync(_ handle: HandleID, dataOnly: Bool) throws(FileSystemError)
     /// - Parameter mode: of fallocate(2).

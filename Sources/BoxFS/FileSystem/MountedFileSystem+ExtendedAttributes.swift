@@ -6,6 +6,7 @@ extension MountedFileSystem {
     static let maximumXattrBytes = 64 << 10
     static let maximumXattrsBytes = 128 << 10
 
+    private static let namespaces = ["user.", "trusted.", "security."]
     private static let stateAttributes = ["user.boxfs.state", "user.boxfs.version", "user.boxfs.chunks"]
 
     func setxattr(_ number: InodeNumber, _ name: String, _ value: [UInt8], flags: Int32) throws(FileSystemError) {
@@ -43,15 +44,20 @@ extension MountedFileSystem {
         tree.markDirty(inode)
     }
 
-    /// `system.` attributes are ACLs, which BoxFS does not have.
     private func checkWritable(_ name: String) throws(FileSystemError) {
+        try checkNamespace(name)
         if name.hasPrefix("user.boxfs.") { throw .notPermitted }
-        if name.hasPrefix("system.") { throw .notSupported }
         guard name.utf8.count <= 255 else { throw .resultTooLarge }
     }
 
+    /// xattr(7): a name stands in a namespace. `system.` holds ACLs, which BoxFS does not have.
+    private func checkNamespace(_ name: String) throws(FileSystemError) {
+        guard let space = Self.namespaces.first(where: name.hasPrefix) else { throw .notSupported }
+        guard name.utf8.count > space.utf8.count else { throw .invalid }
+    }
+
     func getxattr(_ number: InodeNumber, _ name: String) throws(FileSystemError) -> [UInt8] {
-        if name.hasPrefix("system.") { throw .notSupported }
+        try checkNamespace(name)
         let isState = Self.stateAttributes.contains(name)
         let isUploaded = isState && fetcher.isUploaded(number)
         return try tree.lock.withLock { () throws(FileSystemError) in

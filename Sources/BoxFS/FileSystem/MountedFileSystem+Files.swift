@@ -9,6 +9,13 @@ extension MountedFileSystem {
             if flags & O_EXCL == 0, let number = try tree.entry(parent, name) {     // it came from elsewhere just now
                 inode = try tree.inode(number)
                 guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .exists }
+                if flags & O_TRUNC != 0 {
+                    emptied(inode)
+                    let file = try tree.content(of: inode)
+                    try file.truncate(to: 0, inode: number)
+                    contentChanged(inode, file)
+                    inode.pagesValid = false
+                }
             } else {
                 inode = try makeNode(parent, name, mode: FileType.regular.rawValue | mode & 0o7777, caller: caller)
                 inode.file = FileContent(size: 0, slots: [], cache: tree.cache, store: tree.segments)
@@ -20,7 +27,8 @@ extension MountedFileSystem {
 
     func open(_ number: InodeNumber, flags: Int32, caller: Caller) throws(FileSystemError) -> OpenFile {
         if flags & O_TRUNC != 0, flags & O_ACCMODE != O_RDONLY {
-            _ = try setattr(number, AttributeChanges(size: 0), handle: HandleID(rawValue: 0), caller: caller)
+            let changes = AttributeChanges(size: 0, killPrivileges: caller.uid != 0)
+            _ = try setattr(number, changes, handle: HandleID(rawValue: 0), caller: caller)
         }
         return try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
@@ -46,23 +54,14 @@ extension MountedFileSystem {
         return try file.read(offset: offset, count: count, inode: handle.inode.number)
     }
 
-    func write(_ id: HandleID, offset: Int64, _ bytes: UnsafeRawBufferPointer, killPrivileges: Bool) throws(FileSystemError) {
+    func write(_ id: HandleID, offset: Int64, _ bytes: UnsafeRawBufferPointer) throws(FileSystemError) {
         guard !bytes.isEmpty else { return }
-        guard offset >= 0, offset <= Int64.max - Int64(bytes.count) else { throw .fileTooBig }
+        guard offset >= 0, offset <= Int64(FileContent.maximumByteCount) - Int64(bytes.count) else { throw .fileTooBig }
         let handle = try handle(id)
         let file = try content(handle.inode)
         try checkQuota(growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
         try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
-        try tree.lock.withLock { () throws(FileSystemError) in
-            let inode = handle.inode
-            contentChanged(inode, file)
-            let mode = Self.withoutPrivileges(inode.mode)
-            if killPrivileges, mode != inode.mode, inode.links > 0 {
-                let record = LogRecord(kind: .setattr, inode: inode.number, node: inode.id, mask: .mode, time: inode.changed)
-                try tree.change { try tree.record($0, record) }
-                inode.mode = mode
-            }
-        }
+        tree.lock.withLock { contentChanged(handle.inode, file) }
     }
 
     private func checkQuota(growth: Int64) throws(FileSystemError) {
@@ -124,8 +123,11 @@ extension MountedFileSystem {
         case 0, keepSize, zeroRange, zeroRange | keepSize, punchHole | keepSize: break
         default: throw .notSupported
         }
-        // The server's space cannot be set aside: what a quota would refuse is refused now.
-        try checkQuota(growth: Int64(end) - Int64(file.byteCount))
+        if mode & punchHole == 0 {
+            guard end <= FileContent.maximumByteCount else { throw .fileTooBig }
+            // The server's space cannot be set aside: what a quota would refuse is refused now.
+            try checkQuota(growth: Int64(end) - Int64(file.byteCount))
+        }
         if mode & (punchHole | zeroRange) != 0 { try file.punchHole(UInt64(offset)..<end, inode: handle.inode.number) }
         if mode & keepSize == 0, end > file.byteCount { try file.truncate(to: end, inode: handle.inode.number) }
         if mode != keepSize { tree.lock.withLock { contentChanged(handle.inode, file) } }
@@ -147,21 +149,34 @@ extension MountedFileSystem {
         guard sourceOffset >= 0, targetOffset >= 0 else { throw .invalid }
         guard UInt64(sourceOffset) < size else { return 0 }
         let length = min(UInt64(count), size - UInt64(sourceOffset))
+        guard UInt64(targetOffset) + length <= FileContent.maximumByteCount else { throw .fileTooBig }
         try checkQuota(growth: targetOffset + Int64(length) - Int64(to.byteCount))
         if let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) {
             to.share(parts, at: Int(targetOffset) / FileContent.slotByteCount, newSize: UInt64(targetOffset) + length)
             tree.lock.withLock { contentChanged(target.inode, to) }
             return Int(length)
         }
-        // Up to the next slot's border, where sharing may begin.
-        let border = FileContent.slotByteCount - Int(sourceOffset) % FileContent.slotByteCount
-        let part = min(Int(length), border)
-        let bytes = try readBytes(from.read(offset: sourceOffset, count: part, inode: source.inode.number), count: part)
-        try bytes.withBytes { bytes throws(FileSystemError) in
-            try write(targetID, offset: targetOffset, bytes, killPrivileges: false)
+        var copied = 0
+        let most = min(Int(length), Self.copyByteCount)
+        while copied < most {
+            // Up to the next slot's border, where the caller's next call may begin to share.
+            let at = sourceOffset + Int64(copied)
+            let part = min(most - copied, FileContent.slotByteCount - Int(at) % FileContent.slotByteCount)
+            do throws(FileSystemError) {
+                let bytes = try readBytes(from.read(offset: at, count: part, inode: source.inode.number), count: part)
+                guard !bytes.isEmpty else { break }     // the source was truncated meanwhile
+                try bytes.withBytes { bytes throws(FileSystemError) in try write(targetID, offset: targetOffset + Int64(copied), bytes) }
+                copied += bytes.count
+            } catch {
+                guard copied > 0 else { throw error }
+                break
+            }
         }
-        return bytes.count
+        return copied
     }
+
+    /// What one call copies at most when it cannot share, in bytes: some milliseconds of work.
+    private static let copyByteCount = 16 << 20
 
     /// The source's slots when chunks can be shared: both ranges start at a slot, all is sealed, and nothing in the target
     /// follows a slot that would be cut short.

@@ -39,7 +39,7 @@ extension MountedFileSystem {
             var mask: AttributeMask = []
             var mode = inode.mode
             if let wanted = changes.mode { mode = inode.mode & 0o170000 | wanted & 0o7777 }
-            if changes.killPrivileges || options.posixOwners && changes.mode == nil && (changes.uid ?? changes.gid) != nil { mode = Self.withoutPrivileges(mode) }
+            if changes.killPrivileges { mode = Self.withoutPrivileges(mode) }
             if mode != inode.mode || changes.mode != nil { mask.insert(.mode) }
             // Without --posix-owners everything belongs to one person: only root gets here with another owner (the
             // kernel refuses the rest), and a restored archive is worth more to root than an error at each file.
@@ -78,7 +78,7 @@ extension MountedFileSystem {
     }
 
     private func truncate(_ number: InodeNumber, to size: UInt64, logged: Bool) throws(FileSystemError) {
-        guard size <= UInt64(Int64.max) else { throw .fileTooBig }
+        guard size <= FileContent.maximumByteCount else { throw .fileTooBig }
         let (inode, file) = try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
             if size == 0, inode.isRegular { emptied(inode) }
@@ -115,7 +115,8 @@ extension MountedFileSystem {
     }
 
     func statfs() throws(FileSystemError) -> FileSystemStatistics {
-        let (limit, used) = fetcher.quota
+        let (limit, stored) = fetcher.quota
+        let used = stored + tree.cache.unsentBytes
         let blockSize: UInt64 = 4096
         // Without a quota: what a 64-bit file system of no known end shows; df must not say "full".
         let total = limit ?? max(1 << 50, used * 2)

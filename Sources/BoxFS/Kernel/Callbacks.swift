@@ -22,9 +22,10 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
         let context = Unmanaged<KernelContext>.fromOpaque(user!).takeUnretainedValue()
         let connection = connection!
         var wanted = UInt32(BOXFS_CAP_ASYNC_READ | BOXFS_CAP_ATOMIC_O_TRUNC | BOXFS_CAP_EXPLICIT_INVAL_DATA)
-        wanted |= UInt32(BOXFS_CAP_READDIRPLUS | BOXFS_CAP_PARALLEL_DIROPS | BOXFS_CAP_HANDLE_KILLPRIV)
+        wanted |= UInt32(BOXFS_CAP_READDIRPLUS | BOXFS_CAP_PARALLEL_DIROPS)
         wanted |= UInt32(BOXFS_CAP_CACHE_SYMLINKS | BOXFS_CAP_SPLICE_WRITE | BOXFS_CAP_SPLICE_MOVE)
-        let refused = UInt32(BOXFS_CAP_AUTO_INVAL_DATA | BOXFS_CAP_READDIRPLUS_AUTO | BOXFS_CAP_SPLICE_READ)
+        // HANDLE_KILLPRIV: the kernel knows capabilities and its cached mode best; it sends a setattr when a write clears set-user-ID.
+        let refused = UInt32(BOXFS_CAP_AUTO_INVAL_DATA | BOXFS_CAP_READDIRPLUS_AUTO | BOXFS_CAP_SPLICE_READ | BOXFS_CAP_HANDLE_KILLPRIV)
         connection.pointee.want = (connection.pointee.want & ~refused) | (wanted & connection.pointee.capable)
         connection.pointee.max_write = 1 << 20
         connection.pointee.max_background = 64
@@ -179,18 +180,15 @@ private func addFiles(_ operations: inout fuse_lowlevel_ops) {
     }
     operations.write = { request, _, bytes, size, offset, info in
         let context = KernelContext.of(request), handle = handle(info), request = FuseRequest(request!)
-        let kills = request.caller.uid != 0
         let lent = UnsafeRawBufferPointer(start: bytes, count: size)
         do throws(FileSystemError) {
-            try context.fileSystem.write(handle, offset: Int64(offset), lent, killPrivileges: kills)
+            try context.fileSystem.write(handle, offset: Int64(offset), lent)
             request.answer { fuse_reply_write($0, size) }
         } catch {
             guard case .missing(let missing) = error else { return request.fail(error) }
             let copy = [UInt8](lent)
             context.wait(for: missing, request) { (system, request) throws(FileSystemError) in
-                try copy.withBytes { bytes throws(FileSystemError) in
-                    try system.write(handle, offset: Int64(offset), bytes, killPrivileges: kills)
-                }
+                try copy.withBytes { bytes throws(FileSystemError) in try system.write(handle, offset: Int64(offset), bytes) }
                 request.answer { fuse_reply_write($0, size) }
             }
         }
@@ -309,7 +307,8 @@ private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
         }
     }
     operations.setxattr = { request, number, name, value, size, flags in
-        let number = inode(number), name = String(cString: name!)
+        guard let name = String(validatingCString: name!) else { return _ = fuse_reply_err(request, EILSEQ) }
+        let number = inode(number)
         let value = Array(UnsafeRawBufferPointer(start: value, count: size))
         perform(request) { (system, request) throws(FileSystemError) in
             try system.setxattr(number, name, value, flags: flags)
@@ -317,7 +316,8 @@ private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
         }
     }
     operations.getxattr = { request, number, name, size in
-        let number = inode(number), name = String(cString: name!)
+        guard let name = String(validatingCString: name!) else { return _ = fuse_reply_err(request, ENODATA) }
+        let number = inode(number)
         perform(request) { (system, request) throws(FileSystemError) in
             try replyXattr(request, try system.getxattr(number, name), size)
         }
@@ -329,7 +329,8 @@ private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
         }
     }
     operations.removexattr = { request, number, name in
-        let number = inode(number), name = String(cString: name!)
+        guard let name = String(validatingCString: name!) else { return _ = fuse_reply_err(request, ENODATA) }
+        let number = inode(number)
         perform(request) { (system, request) throws(FileSystemError) in
             try system.removexattr(number, name)
             request.done()

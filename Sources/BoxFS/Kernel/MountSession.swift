@@ -44,9 +44,12 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
 
     func mount() throws(MountError) {
         if access(mountPoint, F_OK) != 0, errno == ENOTCONN { umount2(mountPoint, Int32(MNT_DETACH)) }
-        guard fuse_session_mount(session, mountPoint) == 0 else {
+        var isMounted = false
+        let words = StandardError.words(during: { isMounted = fuse_session_mount(session, mountPoint) == 0 })
+        guard isMounted else {
             fuse_session_destroy(session)
-            throw MountError(description: "\(mountPoint) cannot be mounted. Run `boxfs doctor` to see what is missing.")
+            let reason = words.isEmpty ? "" : " (\(words))"
+            throw MountError(description: "\(mountPoint) cannot be mounted\(reason). Run `boxfs doctor` to see what is missing.")
         }
     }
 
@@ -91,13 +94,40 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
             guard umount2(mountPoint, 0) == 0 || errno == EINVAL else { throw failure(errno) }
             return
         }
-        let process = Process()
+        let process = Process(), answer = Pipe()
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = ["fusermount3", "-u", mountPoint]
-        process.standardError = FileHandle.nullDevice
+        process.standardError = answer
         do { try process.run() } catch { throw MountError(description: "fusermount3 cannot be started: \(error).") }
+        let words = StandardError.sentence(answer.fileHandleForReading.readDataToEndOfFile())
         process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw failure(EBUSY) }
+        guard process.terminationStatus == 0 else {
+            throw isBusy() ? failure(EBUSY) : MountError(description: "\(mountPoint) cannot be unmounted (\(words)).")
+        }
+    }
+
+    /// Whether the kernel would refuse to unmount: a program has a file open here, works in a folder of it, or mounted something on it.
+    func isBusy() -> Bool {
+        guard geteuid() == 0 else { return isBusyForUser() }
+        // umount(2): with MNT_EXPIRE the first call only marks a mount that nobody uses; looking it up takes the mark away again.
+        let isBusy = umount2(mountPoint, Int32(MNT_EXPIRE)) != 0 && errno == EBUSY
+        _ = access(mountPoint, F_OK)
+        return isBusy
+    }
+
+    /// What a user may learn: the handles that are open, and where the user's own programs work.
+    private func isBusyForUser() -> Bool {
+        // The kernel tells of a close a little later.
+        for _ in 0..<20 where context.fileSystem.openHandleCount > 0 { usleep(10_000) }
+        if context.fileSystem.openHandleCount > 0 { return true }
+        let processes = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+        for process in processes where process.allSatisfy(\.isNumber) {
+            for link in ["cwd", "root"] {
+                guard let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(process)/\(link)") else { continue }
+                if path == mountPoint || path.hasPrefix(mountPoint + "/") { return true }
+            }
+        }
+        return false
     }
 
     private func failure(_ number: Int32) -> MountError {

@@ -74,12 +74,16 @@ final class Mount: MountControl {
                     obstacle: obstacle))
             }
         } catch { throw .failed("The local database cannot be written (\(error)).") }
+        if let reason = replica.synchronizer.state.withLock({ $0.stopped }) { throw .stopped(reason) }
     }
 
     func dropCache() async throws(ControlError) { replica.dropCache() }
 
     func unmount(now: Bool, progress: @escaping @Sendable (FlushProgress) -> Void) async throws(ControlError) {
-        if !now { try await flush(path: nil, progress: progress) }
+        if !now {
+            if session.isBusy() { throw .busy }     // before the upload: who waits for it should not learn this at its end
+            try await flush(path: nil, progress: progress)
+        }
         do throws(MountError) { try session.unmount() } catch {
             throw error.isBusy ? .busy : .failed(error.description)
         }

@@ -20,14 +20,12 @@ extension Replica {
         }
     }
 
-    /// Returns when all that was written before the call is on the server, or when its task is cancelled.
+    /// Returns when all that was written before the call is on the server, when nothing is sent any more, or when its task is cancelled.
     /// - Parameter progress: called some times a second while there is something to wait for.
     func flush(progress: @escaping @Sendable () -> Void) async throws(FileSystemError) {
         try settle()
         let last = tree.lock.withLock { tree.lastLog }
         guard synchronizer.state.withLock({ $0.acknowledged }) < last else { return }
-        synchronizer.state.withLock { $0.flushRequests += 1 }
-        defer { synchronizer.state.withLock { $0.flushRequests -= 1 } }
         let reporter = Task {
             while !Task.isCancelled {
                 try? await Task.sleep(for: .milliseconds(200))
@@ -39,7 +37,7 @@ extension Replica {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 finished.onFire { continuation.resume() }
-                synchronizer.waitForUpload(upTo: last) { finished.fire() }
+                synchronizer.waitForUpload(upTo: last) { _ in finished.fire() }
             }
         } onCancel: {
             finished.fire()

@@ -20,9 +20,9 @@ extension Synchronizer {
                     waiter.finish(nil)
                 } catch { waiter.finish(error) }
             }
-        case .cacheRoom: waitForUpload(upTo: state.withLock(\.acknowledged) + 1) { waiter.finish(nil) }
+        case .cacheRoom: waitForUpload(upTo: state.withLock(\.acknowledged) + 1) { waiter.finish($0 ? nil : .noSpace) }
         case .uploaded:
-            waitForUpload(upTo: tree.lock.withLock { tree.lastLog }) { waiter.finish(nil) }
+            waitForUpload(upTo: tree.lock.withLock { tree.lastLog }) { waiter.finish($0 ? nil : .io) }
         }
         return waiter
     }
@@ -156,18 +156,20 @@ extension Synchronizer {
     func isUploaded(_ number: InodeNumber) -> Bool {
         tree.lock.withLock {
             guard let inode = try? tree.inode(number) else { return true }
-            return (try? tree.isPending(inode)) == false
+            return (try? tree.isPending(inode) || inode.isDirectory && tree.isPending(entriesOf: inode.id)) == false
         }
     }
 
-    /// Calls `done` once every record up to `log` is on the server.
-    func waitForUpload(upTo log: Int64, done: @escaping @Sendable () -> Void) {
-        let isDone = state.withLock { state in
+    /// Calls `done` once every record up to `log` is on the server, or nothing is sent any more. While someone waits, the log is sent
+    /// without delay.
+    func waitForUpload(upTo log: Int64, done: @escaping @Sendable (_ isUploaded: Bool) -> Void) {
+        let isUploaded: Bool? = state.withLock { state in
             if state.acknowledged >= log { return true }
+            if state.stopped != nil { return false }
             state.uploadWaiters.append(UploadWaiter(log: log, done: done))
-            return false
+            return nil
         }
-        if isDone { done() } else { pushSignal.raise() }
+        if let isUploaded { done(isUploaded) } else { pushSignal.raise() }
     }
 }
 

@@ -29,7 +29,7 @@ extension Synchronizer {
         let page = try await remote.changes(namespace, after: cursor, wait: waitSeconds, limit: Self.pageLimit)
         let wasConnected = state.withLock(\.isConnected)
         connected(nil)
-        guard try isKnownServer(page) else { return }
+        guard try isKnownServer(page, since: cursor) else { return }
         state.withLock { $0.quota = (page.quota, page.used) }
         if page.cursor > cursor || !page.entries.isEmpty || !page.nodes.isEmpty {
             let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) in
@@ -46,10 +46,12 @@ extension Synchronizer {
     }
 
     /// Absence is never a deletion: another server, or this one as it was some time ago, must not undo what is here.
-    private func isKnownServer(_ page: ChangePage) throws(FileSystemError) -> Bool {
+    ///
+    /// - Parameter since: the cursor that the page was asked for.
+    private func isKnownServer(_ page: ChangePage, since: Int64) throws(FileSystemError) -> Bool {
         let known = try tree.lock.withLock { () throws(FileSystemError) in (try tree.meta("server"), try tree.meta("epoch")) }
         let here = (page.identity.description, String(page.epoch))
-        if known.0 == here.0, known.1 == here.1, page.cursor >= state.withLock(\.cursor) { return true }
+        if known.0 == here.0, known.1 == here.1, page.cursor >= since { return true }
         if known.0 == nil {
             try tree.lock.withLock { () throws(FileSystemError) in
                 try tree.setMeta("server", here.0)
@@ -61,6 +63,13 @@ extension Synchronizer {
             ? "This is not the server that the folder came from. Nothing is sent or taken; all that is here stays. Log in to the right server, or mount with a new --cache-dir."
             : "The server was restored from a backup or lost changes that were seen here. Nothing is sent or taken; all that is here stays. Unsent changes are in this mount; mount with a new --cache-dir to see the server's state.")
         return false
+    }
+
+    /// After the server was away, before anything is sent: is it the one that it was? If not, nothing is sent (`State.stopped`).
+    func checkServer() async throws {
+        let cursor = state.withLock(\.cursor)
+        let page = try await remote.changes(namespace, after: cursor, wait: 0, limit: 1)
+        if try isKnownServer(page, since: cursor) { connected(nil) }
     }
 
     /// Takes the rows that waited for an answer to our own changes.

@@ -19,6 +19,7 @@ extension Synchronizer {
             do {
                 await pushSignal.wait()
                 try await settle()
+                if !state.withLock(\.isConnected) { try await checkServer() }
                 while try await pushOnce(), !Task.isCancelled {}
                 failures = 0
             } catch {
@@ -38,7 +39,7 @@ extension Synchronizer {
     private func settle() async throws {
         var waited = 0, quiet = 0
         var seen: Int64 = -1
-        while state.withLock({ $0.flushRequests == 0 }) {
+        while state.withLock(\.uploadWaiters.isEmpty) {
             let (newest, isOpen) = tree.lock.withLock { (tree.lastLog, tree.openWriters > 0) }
             if newest != seen { quiet = 0 }
             seen = newest
@@ -163,7 +164,7 @@ extension Synchronizer {
             defer { state.uploadWaiters.removeAll { $0.log <= outgoing.lastLog } }
             return state.uploadWaiters.filter { $0.log <= outgoing.lastLog }
         }
-        for waiter in waiters { waiter.done() }
+        for waiter in waiters { waiter.done(true) }
     }
 
     /// What one operation's answer means here. The feed brings the rows themselves. Under `Tree.lock`.

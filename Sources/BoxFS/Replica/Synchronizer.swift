@@ -33,11 +33,10 @@ final class Synchronizer: MissingFetcher {
         var bytesToSend: UInt64 = 0
         /// Log records up to here are on the server.
         var acknowledged: Int64 = 0
-        var flushRequests = 0
         var uploadWaiters: [UploadWaiter] = []
         var hydrationWaiters: [InodeNumber: [@Sendable (FileSystemError?) -> Void]] = [:]
     }
-    struct UploadWaiter: Sendable { let log: Int64, done: @Sendable () -> Void }
+    struct UploadWaiter: Sendable { let log: Int64, done: @Sendable (_ isUploaded: Bool) -> Void }
 
     let commitSignal = Signal(), pushSignal = Signal(), pullSignal = Signal()
     private let tasks = Mutex<[Task<Void, Never>]>([])
@@ -107,8 +106,13 @@ final class Synchronizer: MissingFetcher {
     }
 
     func stopForGood(_ reason: String) {
-        state.withLock { $0.stopped = reason }
+        let waiters = state.withLock { state in
+            state.stopped = reason
+            defer { state.uploadWaiters = [] }
+            return state.uploadWaiters
+        }
         note(reason)
+        for waiter in waiters { waiter.done(false) }
     }
 
     func connected(_ error: RemoteError?) {
@@ -186,6 +190,14 @@ extension Tree {
             try Int64.fetchOne(database.cachedStatement(sql: """
                 SELECT 1 FROM log WHERE node = ?1 UNION ALL SELECT 1 FROM log WHERE other_node = ?1 LIMIT 1
                 """), arguments: [node.data])
+        } != nil
+    }
+
+    func isPending(entriesOf directory: NodeID) throws(FileSystemError) -> Bool {
+        try database.read { database in
+            try Int64.fetchOne(database.cachedStatement(sql: """
+                SELECT 1 FROM log WHERE parent = ?1 UNION ALL SELECT 1 FROM log WHERE other_parent = ?1 LIMIT 1
+                """), arguments: [directory.data])
         } != nil
     }
 

@@ -18,6 +18,8 @@ enum Slot: Sendable {
 /// segment by its chunk, if nobody wrote in the meantime.
 final class FileContent: @unchecked Sendable {
     static let slotByteCount = Manifest.maximumChunkByteCount
+    /// The longest file: a slot costs memory, even when it is a hole. Beyond it EFBIG.
+    static let maximumByteCount: UInt64 = 4 << 40
 
     let lock = Lock()
     let cache: ChunkCache

@@ -1,0 +1,155 @@
+import Foundation
+import Glibc
+import Testing
+
+/// How a mount ends, and what waits for the server.
+@Suite(.serialized) struct EndingTests {
+    /// Opens a server whose mount has something to send and cannot.
+    private func mountWithUnsentChanges(_ drive: Drive, _ options: [String] = []) throws -> Mount {
+        let mount = try drive.mount("one", options)
+        try mount.write("sent", [1])
+        try mount.flush()
+        drive.stopServer()
+        try mount.write("unsent", [2])
+        return mount
+    }
+
+    @Test func aBusyMountSaysSoBeforeItSends() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try mountWithUnsentChanges(drive)
+        let file = open(mount("sent"), O_RDONLY)
+        let start = Date()
+        let refused = try mount.boxfs(["umount", mount.path, "--timeout", "15"])
+        #expect(refused.status == 6 && refused.output.contains("in use"), "\(refused)")
+        #expect(Date().timeIntervalSince(start) < 5)
+        close(file)
+        // A program that works in a folder of it.
+        let worker = Process()
+        worker.executableURL = URL(fileURLWithPath: "/bin/sleep")
+        worker.arguments = ["60"]
+        worker.currentDirectoryURL = URL(fileURLWithPath: mount.path)
+        try worker.run()
+        #expect(try mount.boxfs(["umount", mount.path, "--timeout", "15"]).status == 6)
+        Glibc.kill(worker.processIdentifier, SIGKILL)
+        worker.waitUntilExit()
+        // Nobody uses it: now it waits for the server, and is not taken away meanwhile, however often it is asked.
+        for _ in 0..<2 { #expect(try mount.boxfs(["umount", mount.path, "--timeout", "1"]).status == 5) }
+        #expect(mount.isMounted && mount.read("unsent") == [2])
+        try drive.startServer()
+        try eventually("the unmount that was asked for comes") { !mount.isMounted }
+        #expect(try drive.mount("two").read("unsent") == [2])
+    }
+
+    @Test func aTerminatedMountSendsFirst() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try mountWithUnsentChanges(drive)
+        let process = try #require(mount.process)
+        Glibc.kill(process.processIdentifier, SIGTERM)
+        usleep(1_500_000)
+        #expect(process.isRunning && mount.isMounted, "it waits for the upload")
+        #expect(mount.read("sent") == [1])
+        try drive.startServer()
+        try eventually("the process ends") { !process.isRunning }
+        #expect(!mount.isMounted && process.terminationStatus == 0)
+        #expect(try drive.mount("two").read("unsent") == [2])
+    }
+
+    @Test func aSecondSignalLeavesTheRestForTheNextMount() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try mountWithUnsentChanges(drive)
+        let process = try #require(mount.process)
+        Glibc.kill(process.processIdentifier, SIGTERM)
+        usleep(500_000)
+        Glibc.kill(process.processIdentifier, SIGTERM)
+        try eventually("the process ends") { !process.isRunning && !mount.isMounted }
+        try mount.start()
+        #expect(mount.read("unsent") == [2])
+    }
+
+    /// A server that was put back to a backup: nothing is sent to it, and whoever waits is told.
+    @Test func aFlushEndsWhenSendingStoppedForGood() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one", ["--durability", "server", "--deadline", "60"])
+        try mount.write("first", [1])
+        try mount.flush()
+        drive.stopServer()
+        #expect(try run("cp", ["-a", drive.root + "/data", drive.root + "/backup"]).status == 0)
+        try drive.startServer()
+        try mount.write("second", [2])
+        try mount.flush()
+        try eventually("the mount has seen its own change") {
+            try mount.boxfs(["status", mount.path, "--json"]).output.contains("\"connected\" : true")
+        }
+        drive.stopServer()
+        try mount.write("third", [3])
+        let waiting = Waiting { try? mount.boxfs(["flush", mount.path, "--timeout", "30"]) }
+        let synced = Waiting { () -> Int32 in
+            let file = open(mount("second"), O_RDWR)
+            defer { close(file) }
+            return pwrite(file, "x", 1, 0) == 1 && fsync(file) == 0 ? 0 : errno
+        }
+        usleep(500_000)
+        try FileManager.default.removeItem(atPath: drive.root + "/data")
+        try FileManager.default.moveItem(atPath: drive.root + "/backup", toPath: drive.root + "/data")
+        try drive.startServer()
+        let answer = try #require(try waiting.result(seconds: 25) ?? nil)
+        #expect(answer.status == 1 && answer.output.contains("backup"), "\(answer)")
+        #expect(try synced.result(seconds: 5) == EIO)
+        #expect(mount.read("third") == [3])
+        #expect(try mount.boxfs(["status", mount.path]).output.contains("STOPPED"))
+        // Nothing of it reached the server that is not the one that it was.
+        #expect(try drive.mount("two").names() == ["first"])
+    }
+
+    @Test func withServerDurabilityFsyncWaitsForTheServer() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one", ["--durability", "server", "--deadline", "3"])
+        let folder = open(mount.path, O_RDONLY | O_DIRECTORY)
+        defer { close(folder) }
+        let file = open(mount("file"), O_RDWR | O_CREAT, 0o644)
+        defer { close(file) }
+        #expect(write(file, "one", 3) == 3)
+        let start = Date()
+        #expect(fsync(file) == 0 && Date().timeIntervalSince(start) < 2)
+        #expect(try drive.mount("two").read("file") == Array("one".utf8))
+        #expect(mkdir(mount("folder"), 0o755) == 0 && fsync(folder) == 0)
+        #expect(try drive.mount("three").names() == ["file", "folder"])
+        drive.stopServer()
+        #expect(mkdir(mount("other"), 0o755) == 0 && write(file, "two", 3) == 3)
+        for descriptor in [file, folder] {
+            let start = Date()
+            #expect(fsync(descriptor) == -1 && errno == EIO)
+            let seconds = Date().timeIntervalSince(start)
+            #expect(seconds > 2 && seconds < 6, "the deadline ends it: \(seconds) s")
+        }
+        // A signal ends it before.
+        let child = try run("timeout", ["-s", "INT", "1", "python3", "-c", "import os, sys; os.fsync(os.open(sys.argv[1], os.O_RDONLY))", mount("file")])
+        #expect(child.status != 0)
+        try drive.startServer()
+        #expect(fsync(file) == 0 && fsync(folder) == 0)
+        #expect(try drive.mount("four").names() == ["file", "folder", "other"])
+    }
+}
+
+/// Work on a thread of its own, of which the test asks later what came of it.
+final class Waiting<Value: Sendable>: @unchecked Sendable {       // `value` is read after the semaphore
+    private var value: Value?
+    private let done = DispatchSemaphore(value: 0)
+
+    init(_ work: @escaping @Sendable () -> Value) {
+        Thread.detachNewThread { [self] in
+            value = work()
+            done.signal()
+        }
+    }
+
+    func result(seconds: Double) throws -> Value {
+        try #require(done.wait(timeout: .now() + seconds) == .success, "not done within \(seconds) s")
+        return value!
+    }
+}
