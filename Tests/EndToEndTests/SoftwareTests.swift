@@ -20,7 +20,7 @@ import Testing
             grep -q '3 \\* x' twice.c; grep -q '2 \\* x' twice.c~
             test -z "$(ls -A | grep '\\.sw')"
             make > /dev/null; test "$(./program)" = 63
-            test -z "$(make -q && echo made)"
+            make -q
             cd ..
             export GIT_CONFIG_GLOBAL=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
             git init -q repository; cd repository
