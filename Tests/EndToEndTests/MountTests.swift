@@ -82,6 +82,30 @@ import Testing
         #expect(mkdir(mount(String(repeating: "n", count: 256)), 0o755) == -1 && errno == ENAMETOOLONG)
     }
 
+    /// An archive's program sets a folder's time after it filled the folder, and the time stays: here, and on the server.
+    @Test func theTimesOfANewFolderStay() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one")
+        var times = [timespec(tv_sec: 1_000_000_000, tv_nsec: 123), timespec(tv_sec: 1_100_000_000, tv_nsec: 456)]
+        for index in 0..<10 {
+            #expect(mkdir(one("d\(index)"), 0o755) == 0)
+            for name in 0..<5 { try one.write("d\(index)/\(name)", [1]) }
+            #expect(utimensat(AT_FDCWD, one("d\(index)"), &times, 0) == 0)
+        }
+        try one.flush()
+        func check(_ mount: Mount) {
+            for index in 0..<10 {
+                var status = stat()
+                #expect(stat(mount("d\(index)"), &status) == 0)
+                #expect(status.st_mtim.tv_sec == 1_100_000_000 && status.st_mtim.tv_nsec == 456, "\(mount("d\(index)"))")
+            }
+        }
+        usleep(500_000)     // for what the server tells of our own changes
+        check(one)
+        check(try drive.mount("two"))
+    }
+
     @Test func twoMountsSeeEachOther() throws {
         let drive = try Drive()
         defer { drive.end() }

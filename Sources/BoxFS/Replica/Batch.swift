@@ -47,7 +47,8 @@ extension Batch {
             case .create:
                 let node = Node(try tree.inode(record.inode))
                 batch.add(record, .create(node: node, parent: record.parent!, name: record.name!))
-            case .setattr where !created.contains(record.node):
+            // A folder's times are said once more after its entries: making them moved the times on the server.
+            case .setattr where !created.contains(record.node) || (try? tree.inode(record.inode).isDirectory) ?? false:
                 if masks.updateValue((masks[record.node] ?? []).union(record.mask), forKey: record.node) == nil { attributeRecords.append(record) }
             case .xattr where !created.contains(record.node):
                 if xattrs.insert("\(record.node)\(record.attribute!)").inserted { attributeRecords.append(record) }
