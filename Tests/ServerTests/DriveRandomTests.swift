@@ -76,13 +76,14 @@ struct SeededGenerator: RandomNumberGenerator {
         try await fixture.account("ada")
         let devices = [try await fixture.device("ada", "desk"), try await fixture.device("ada", "lap")]
         var world = World(generator: SeededGenerator(state: seed), root: devices[0].root)
-        var replicas = [Replica(), Replica()]
+        var replicas = [Replica(), Replica()], merges = 0
         for round in 0..<60 {
             for (index, device) in devices.enumerated() {
                 var operations: [Shared.Operation] = [], bodies: [[UInt8]] = []
                 for _ in 0..<Int.random(in: 1...40, using: &world.generator) { operations.append(world.draw(device, &bodies)) }
                 let results = try await device.commit(operations, chunks: bodies)
                 #expect(results.count == operations.count)
+                merges += zip(operations, results).count { if case .content = $0 { $1.outcome == .merged } else { false } }
                 if Bool.random(using: &world.generator) { try await replicas[index].pull(device, limit: 100) }
             }
             fixture.clock.advance(seconds: [1, 30, 90].randomElement(using: &world.generator)!)
@@ -99,6 +100,7 @@ struct SeededGenerator: RandomNumberGenerator {
                 }
             }
         }
+        #expect(merges > 0, "edits met and merged")
     }
 
     /// What the devices believe: nodes, names and versions, of which many are gone by now.
@@ -108,6 +110,8 @@ struct SeededGenerator: RandomNumberGenerator {
         var files: [NodeID] = []
         var places: [NodeID: (parent: NodeID, name: String)] = [:]
         var versions: [NodeID: VersionID] = [:]
+        /// The versions before those: edits of them meet others.
+        var olderVersions: [NodeID: VersionID] = [:]
 
         init(generator: SeededGenerator, root: NodeID) {
             self.generator = generator
@@ -115,6 +119,12 @@ struct SeededGenerator: RandomNumberGenerator {
         }
 
         private mutating func name() -> String { "n\(Int.random(in: 0..<12, using: &generator))" }
+        /// Nine lines, one of them edited: two such often merge.
+        private mutating func text() -> [UInt8] {
+            var lines = (0..<9).map { "line \($0)\n" }
+            lines[Int.random(in: 0..<9, using: &generator)] = "edited \(Int.random(in: 0..<40, using: &generator))\n"
+            return Array(lines.joined().utf8)
+        }
         private mutating func directory() -> NodeID { directories.randomElement(using: &generator)! }
         private mutating func any() -> NodeID { Bool.random(using: &generator) ? files.randomElement(using: &generator) ?? directory() : directory() }
 
@@ -133,11 +143,17 @@ struct SeededGenerator: RandomNumberGenerator {
                 return .create(node: node, parent: parent, name: name)
             case 7..<12:
                 let node = files.randomElement(using: &generator) ?? directory(), version = VersionID.make()
-                let base = Int.random(in: 0..<4, using: &generator) == 0 ? nil : versions[node]
+                let base = switch Int.random(in: 0..<8, using: &generator) {
+                case 0, 1: VersionID?.none
+                case 2, 3: olderVersions[node]
+                default: versions[node]
+                }
+                olderVersions[node] = versions[node]
                 versions[node] = version
-                let body = [UInt8](repeating: UInt8.random(in: 0..<40, using: &generator), count: Int.random(in: 1...64, using: &generator))
+                let isText = Bool.random(using: &generator)
+                let body = isText ? text() : [UInt8](repeating: UInt8.random(in: 0..<40, using: &generator), count: Int.random(in: 1...64, using: &generator))
                 bodies.append(body)
-                let twice = Bool.random(using: &generator)
+                let twice = !isText && Bool.random(using: &generator)
                 return .content(
                     node: node, base: base, version: version, content: TestDevice.content(twice ? [body, body] : [body]), modified: time, changed: time)
             case 12..<15:
