@@ -9,7 +9,7 @@ extension Drive {
     ) async throws(DriveError) -> (value: T, sequence: Int64) {
         let time = now()
         let answer = try await write { sql -> (value: T, sequence: Int64) in
-            try Self.requireMember(sql, session, namespace)
+            try Self.require(.editor, sql, session, namespace)
             let request = CommitRequest(commit: .make(), upload: nil, device: session.deviceName, operations: [])
             let committer = try Committer(sql, session, namespace, request, time)
             committer.step()

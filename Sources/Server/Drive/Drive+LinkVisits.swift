@@ -46,7 +46,7 @@ extension Drive {
         try await prove(link, proof)
         return try await read { sql in
             let root = try Self.namespaceInformation(sql, link.namespace).root
-            guard let node = try NodeRow.fetch(sql, link.node), node.namespace == link.namespace, node.deletedAt == nil,
+            guard let node = try NodeRow.fetch(sql, TreePath.successor(sql, of: link.node)), node.namespace == link.namespace, node.deletedAt == nil,
                   let path = try Self.path(sql, of: node.id, root: root) else {
                 throw DriveError.notFound("What this link led to is not there any more.")
             }

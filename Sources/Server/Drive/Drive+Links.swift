@@ -100,7 +100,7 @@ extension Drive {
     private static func information(_ sql: any SQLConnection, _ link: LinkRow, _ time: Timestamp) throws -> LinkInformation {
         let root = try namespaceInformation(sql, link.namespace).root
         return LinkInformation(
-            id: link.id, namespace: link.namespace, node: link.node, path: try path(sql, of: link.node, root: root), kind: link.kind,
+            id: link.id, namespace: link.namespace, node: link.node, path: try path(sql, of: TreePath.successor(sql, of: link.node), root: root), kind: link.kind,
             state: link.state(at: time), creator: try sql.first("SELECT name FROM accounts WHERE id = $1", [.id(link.account)])?.text(0) ?? "",
             hasPassword: link.password != nil, viewOnly: link.isViewOnly, created: link.created, expires: link.expires, revoked: link.revoked,
             maximumDownloads: link.maximumDownloads, downloads: link.downloads, opens: link.opens, maximumBytes: link.maximumBytes,

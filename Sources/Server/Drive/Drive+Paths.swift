@@ -4,13 +4,7 @@ import Shared
 extension Drive {
     /// The live node at a path below `directory`; nil when there is none.
     static func node(_ sql: any SQLConnection, at path: String, below directory: NodeID) throws -> NodeRow? {
-        var id = directory
-        for name in path.split(separator: "/") {
-            guard let row = try sql.first(
-                "SELECT node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NULL", [.id(id), .text(String(name))]) else { return nil }
-            id = try row.id(0)
-        }
-        guard let row = try NodeRow.fetch(sql, id), row.deletedAt == nil else { return nil }
+        guard let id = try TreePath.live(sql, path, from: directory), let row = try NodeRow.fetch(sql, id), row.deletedAt == nil else { return nil }
         return row
     }
 

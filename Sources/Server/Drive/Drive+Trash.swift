@@ -67,7 +67,7 @@ extension Drive {
     func purgeTrash(_ session: Session, _ namespace: NamespaceID, _ request: TrashRequest) async throws(DriveError) -> PurgeAnswer {
         let time = now()
         return try await write { sql in
-            try Self.requireMember(sql, session, namespace)
+            try Self.require(.editor, sql, session, namespace)
             var nodes: [NodeID]
             if request.node != nil || request.path != nil {
                 let root = try Self.namespaceInformation(sql, namespace).root
