@@ -46,10 +46,11 @@ public final class ChunkCache: Sendable {
             }
             index = try ChunkIndex(path: directory + "/index.db")
             var state = CacheState()
-            let rows = try index.load()
+            var rows = try index.load()
             for (hash, fileBytes) in try ChunkFiles.list(directory) {
-                state.add(hash, length: UInt32(fileBytes), mark: rows[hash])
+                state.add(hash, length: UInt32(fileBytes), mark: rows.removeValue(forKey: hash))
             }
+            for hash in rows.keys { index.remove(hash) }    // their files are gone
             self.state = Mutex(state)
         } catch { throw .io("\(error)") }
     }
@@ -75,7 +76,15 @@ public final class ChunkCache: Sendable {
     /// hashed first; a damaged one is removed and counts as not here.
     public func open(_ reference: ChunkReference) -> OpenChunk? {
         let known = state.withLock { $0.use(reference.hash) }
-        guard let known, known.length == reference.length else { return nil }
+        guard let known else { return nil }
+        guard known.length == reference.length else {       // cut short by a power cut
+            state.withLock { $0.statistics.damaged += 1 }
+            if known.claims == 0 {
+                unlink(path(reference.hash))
+                forget(reference.hash)
+            }
+            return nil
+        }
         if let held = descriptors[reference.hash], FileMark(held.fileDescriptor) == known.mark { return held }
         let descriptor = Glibc.open(path(reference.hash), O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
@@ -114,7 +123,7 @@ public final class ChunkCache: Sendable {
 
     /// Keeps bytes that the caller has verified. Not synced to the disk: they can be fetched again.
     public func insert(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
-        if contains(reference.hash) { return }
+        if state.withLock({ $0.holds(reference) }) { return }
         guard makeRoom(UInt64(bytes.count)) else { throw .full }
         let temporary = "\(directory)/chunks/\(nextTemporary.add(1, ordering: .relaxed).newValue).part"
         let descriptor = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
@@ -136,7 +145,7 @@ public final class ChunkCache: Sendable {
 
     /// Takes over a sealed segment's file (on the same file system) with one claim.
     public func adopt(fileAt path: String, as reference: ChunkReference) throws(ChunkCacheError) {
-        if state.withLock({ $0.claim(reference.hash) }) {
+        if state.withLock({ $0.holds(reference) && $0.claim(reference.hash) }) {
             unlink(path)
             return
         }

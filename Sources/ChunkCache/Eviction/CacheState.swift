@@ -20,8 +20,11 @@ struct CacheState: Sendable {
     private var hand = 0
 
     mutating func add(_ hash: ChunkHash, length: UInt32, mark: FileMark?) {
-        guard chunks[hash] == nil else {
-            chunks[hash]?.mark = mark
+        if let known = chunks[hash] {       // its file was replaced, perhaps one that a power cut had shortened
+            chunkBytes = chunkBytes - UInt64(known.length) + UInt64(length)
+            if known.claims > 0 { claimedBytes = claimedBytes - UInt64(known.length) + UInt64(length) }
+            chunks[hash]!.length = length
+            chunks[hash]!.mark = mark
             return
         }
         chunks[hash] = Chunk(length: length, mark: mark)
@@ -34,6 +37,8 @@ struct CacheState: Sendable {
         chunkBytes -= UInt64(chunk.length)
         if chunk.claims > 0 { claimedBytes -= UInt64(chunk.length) }
     }
+
+    func holds(_ reference: ChunkReference) -> Bool { chunks[reference.hash]?.length == reference.length }
 
     mutating func use(_ hash: ChunkHash) -> Chunk? {
         guard let chunk = chunks[hash] else {
