@@ -90,6 +90,17 @@ import Testing
         #expect(try drive.fsck().status == 0)
     }
 
+    /// A command's threads are still there when it ends.
+    @Test func commandsEndCleanlyEachTime() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one")
+        try write(one, "file", "x")
+        #expect(unlink(one("file")) == 0)
+        try one.flush()
+        for _ in 0..<100 { #expect(lines(try command(one, ["trash", "list", "--mount", one.path])).count == 1) }
+    }
+
     @Test func aMassDeletionIsSaidAndUndone() throws {
         let drive = try Drive()
         defer { drive.end() }
