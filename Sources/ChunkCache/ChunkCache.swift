@@ -23,6 +23,8 @@ public final class OpenChunk: Sendable {
 /// - Chunks that the server does not have carry claims and are never evicted; they and the dirty segments (`reserve`) may exceed
 ///   the limit only where `reserve` was refused and the caller went on nevertheless.
 /// - Any thread may call; a call may touch the disk but waits for nothing else.
+/// - Invariant: a chunk in `state` has its file. A file appears or goes, and `state` with it, under its hash's lock of `fileLocks`
+///   (which is taken before that of `state`), so that what is evicted and at once put back keeps its new file.
 public final class ChunkCache: Sendable {
     public let directory: String
     public let limitBytes: UInt64
@@ -30,6 +32,8 @@ public final class ChunkCache: Sendable {
     private let descriptors = DescriptorCache(capacity: 256)
     private let nextTemporary = Atomic<UInt64>(0)
     private let state: Mutex<CacheState>
+    private let fileLocks = (0..<64).map { _ in FileLock() }
+    private final class FileLock: Sendable { let mutex = Mutex(()) }
 
     public struct Statistics: Sendable, Equatable {
         public var chunks = 0, hits = 0, misses = 0, evictions = 0, damaged = 0
@@ -78,28 +82,20 @@ public final class ChunkCache: Sendable {
         let known = state.withLock { $0.use(reference.hash) }
         guard let known else { return nil }
         guard known.length == reference.length else {       // cut short by a power cut
-            state.withLock { $0.statistics.damaged += 1 }
-            if known.claims == 0 {
-                unlink(path(reference.hash))
-                forget(reference.hash)
-            }
+            foundDamaged(reference.hash, known)
             return nil
         }
         if let held = descriptors[reference.hash], FileMark(held.fileDescriptor) == known.mark { return held }
         let descriptor = Glibc.open(path(reference.hash), O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
-            forget(reference.hash)
+            discard(reference.hash) { _ in access(path(reference.hash), F_OK) != 0 && errno == ENOENT }
             return nil
         }
         let opened = OpenChunk(descriptor)
         guard let mark = FileMark(descriptor) else { return nil }
         if mark != known.mark {
             guard ChunkFiles.hash(descriptor, count: Int(reference.length)) == reference.hash, mark.size == Int64(reference.length) else {
-                state.withLock { $0.statistics.damaged += 1 }
-                if known.claims == 0 {
-                    unlink(path(reference.hash))
-                    forget(reference.hash)
-                }
+                foundDamaged(reference.hash, known)
                 return nil
             }
             verified(reference.hash, mark)
@@ -113,9 +109,31 @@ public final class ChunkCache: Sendable {
         index.note(hash, mark)
     }
 
-    private func forget(_ hash: ChunkHash) {
+    /// The chunk as `known` says has wrong bytes: it goes, unless it is all that is left of unsent data, or was replaced meanwhile.
+    private func foundDamaged(_ hash: ChunkHash, _ known: CacheState.Chunk) {
+        state.withLock { $0.statistics.damaged += 1 }
+        discard(hash) { $0.claims == 0 && $0.mark == known.mark && $0.length == known.length }
+    }
+
+    /// Takes a chunk out, with its file, if `condition` is still true of it.
+    private func discard(_ hash: ChunkHash, if condition: (CacheState.Chunk) -> Bool) {
+        withFile(hash) {
+            let isGone = state.withLock { state in
+                guard let chunk = state.chunks[hash], condition(chunk) else { return false }
+                state.remove(hash)
+                return true
+            }
+            if isGone { removeFile(hash) }
+        }
+    }
+
+    private func withFile<R>(_ hash: ChunkHash, _ body: () throws -> R) rethrows -> R {
+        try fileLocks[Int(UInt(bitPattern: hash.hashValue) % UInt(fileLocks.count))].mutex.withLock { _ in try body() }
+    }
+
+    private func removeFile(_ hash: ChunkHash) {
         descriptors[hash] = nil
-        state.withLock { $0.remove(hash) }
+        unlink(path(hash))
         index.remove(hash)
     }
 
@@ -153,17 +171,20 @@ public final class ChunkCache: Sendable {
     }
 
     private func publish(_ file: String, _ reference: ChunkReference, claims: Int) throws(ChunkCacheError) {
-        guard rename(file, path(reference.hash)) == 0 else {
-            let error = errno
-            unlink(file)
-            throw error == ENOSPC ? .full : .io("renaming a chunk file: errno \(error)")
+        let target = path(reference.hash)
+        let failure = withFile(reference.hash) { () -> Int32? in
+            guard rename(file, target) == 0 else { return errno }
+            let mark = FileMark(path: target)
+            state.withLock { state in
+                state.add(reference.hash, length: reference.length, mark: mark)
+                for _ in 0..<claims { _ = state.claim(reference.hash) }
+            }
+            if let mark { index.note(reference.hash, mark) }
+            return nil
         }
-        let mark = FileMark(path: path(reference.hash))
-        state.withLock { state in
-            state.add(reference.hash, length: reference.length, mark: mark)
-            for _ in 0..<claims { _ = state.claim(reference.hash) }
-        }
-        if let mark { index.note(reference.hash, mark) }
+        guard let failure else { return }
+        unlink(file)
+        throw failure == ENOSPC ? .full : .io("renaming a chunk file: errno \(failure)")
     }
 
     // MARK: Claims and room
@@ -210,12 +231,9 @@ public final class ChunkCache: Sendable {
 
     private func evict(_ choose: (inout CacheState) -> [ChunkHash]) { remove(state.withLock { choose(&$0) }) }
 
+    /// Removes the files of chunks that were taken out of `state`, except of those that somebody put back meanwhile.
     private func remove(_ victims: [ChunkHash]) {
-        for hash in victims {
-            descriptors[hash] = nil
-            unlink(path(hash))
-            index.remove(hash)
-        }
+        for hash in victims { withFile(hash) { if !contains(hash) { removeFile(hash) } } }
     }
 
     // MARK: Scrub
@@ -232,11 +250,7 @@ public final class ChunkCache: Sendable {
             close(descriptor)
             if !isWhole {
                 damaged.append(hash)
-                state.withLock { $0.statistics.damaged += 1 }
-                if chunk.claims == 0 {
-                    unlink(path(hash))
-                    forget(hash)
-                }
+                foundDamaged(hash, chunk)
             }
             guard pause() else { break }
         }
