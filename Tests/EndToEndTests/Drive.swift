@@ -38,7 +38,10 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
 
     func end() {
         lock.withLock { isOver = true }
-        for mount in mounts { mount.kill() }
+        for mount in mounts {
+            mount.complainIfCrashed()
+            mount.kill()
+        }
         if let server, server.isRunning {
             Glibc.kill(server.processIdentifier, SIGKILL)
             server.waitUntilExit()
@@ -147,8 +150,10 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         process.executableURL = URL(fileURLWithPath: Drive.binaries + "/boxfs")
         process.arguments = ["mount", path, "--foreground"] + self.options
         process.environment = environment
-        process.standardError = FileHandle.nullDevice
+        FileManager.default.createFile(atPath: logPath, contents: nil)
+        process.standardError = FileHandle(forWritingAtPath: logPath)
         process.standardOutput = FileHandle.nullDevice
+        complainIfCrashed()
         try process.run()
         self.process = process
         try eventually("\(path) is mounted") { isMounted }
@@ -156,6 +161,15 @@ final class Mount: @unchecked Sendable {       // see `Drive`
 
     var isMounted: Bool {
         ((try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? "").contains(" \(path) ")
+    }
+
+    private var logPath: String { home + "/mount.log" }
+
+    /// A mount process that a signal of its own making ended fails the test, with the end of what it said.
+    func complainIfCrashed() {
+        guard let process, !process.isRunning, process.terminationReason == .uncaughtSignal, process.terminationStatus != SIGKILL else { return }
+        let log = (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? ""
+        Issue.record("the mount process of \(path) died of signal \(process.terminationStatus): \(log.suffix(4000))")
     }
 
     /// SIGKILL. The dead mount stays, so that nobody writes into the folder beneath.

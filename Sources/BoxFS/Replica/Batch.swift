@@ -83,7 +83,8 @@ extension Batch {
             inode: inode, content: content, size: size, slots: slots, base: inode.version, modified: inode.modified, changed: inode.changed))
     }
 
-    /// Without the nodes that were made and removed again under one name: editors' swap files, SQLite's journals, git's locks.
+    /// Without the nodes that were made and removed again under one name: editors' swap files, SQLite's journals, git's locks. A folder
+    /// through which something went that stays is none of them.
     static func withoutTemporaries(_ records: [LogRecord]) -> [LogRecord] {
         var structure: [NodeID: [Int]] = [:]
         for (index, record) in records.enumerated() where record.kind.rawValue <= LogKind.remove.rawValue {
@@ -94,6 +95,15 @@ extension Batch {
         for (node, indices) in structure where indices.count == 2 {
             let (first, last) = (records[indices[0]], records[indices[1]])
             if first.kind == .create, last.kind == .remove, first.parent == last.parent, first.name == last.name { dropped.insert(node) }
+        }
+        var isSettled = dropped.isEmpty
+        while !isSettled {
+            isSettled = true
+            for record in records where !dropped.contains(record.node) {
+                for folder in [record.parent, record.otherParent] {
+                    if let folder, dropped.remove(folder) != nil { isSettled = false }
+                }
+            }
         }
         return dropped.isEmpty ? records : records.filter { !dropped.contains($0.node) }
     }
