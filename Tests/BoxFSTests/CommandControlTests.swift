@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Shared
 import Synchronization
 import Testing
 @testable import BoxFS
@@ -42,6 +43,24 @@ func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer)
             note("unmount \(now)")
             throw .busy
         }
+
+        func statistics(reset: Bool) -> MountStatistics {
+            note("statistics \(reset)")
+            return MountStatistics(
+                since: Timestamp(nanoseconds: 1), time: Timestamp(nanoseconds: 2),
+                operations: ["read": Instruments.Counts(durations: HistogramCounts(buckets: [3: 4], sum: 5, maximum: 6), errors: [2: 1], amount: 7)],
+                lanes: [:], exchanges: [:], sentBytes: 1, receivedBytes: 2, cacheHits: 3, cacheMisses: 4, cacheEvictions: 5,
+                commits: HistogramCounts(), logSyncs: HistogramCounts(), dataSyncs: HistogramCounts())
+        }
+
+        func explain(_ path: String) throws(ControlError) -> FileExplanation {
+            FileExplanation(path: path, inode: 5, isDirectory: false, size: 6, state: "local", version: nil, hasWaitingChange: true)
+        }
+
+        func trace(_ filter: TraceFilter, process: Int32, _ tell: @escaping @Sendable (TraceBatch) -> Void) async {
+            let record = RequestRecord(RequestAccount(RequestCall(.read, 1), thread: process), error: 0, nanoseconds: 1)
+            tell(TraceBatch(records: [RequestRecord](repeating: record, count: 450), lost: 3))
+        }
     }
 
     let folder = TestFolder()
@@ -73,6 +92,17 @@ func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer)
         #expect(answer == .done)
         #expect(seen.withLock { $0 } == [2, 1])
         #expect(control.state.withLock { $0.asked } == ["flush a/b"])
+    }
+
+    @Test func `statistics, explanations and traces come back whole`() async throws {
+        let (server, client) = try start()
+        defer { server.stop() }
+        #expect(try await onThread { try client.ask(.statistics(reset: true)) } == .statistics(control.statistics(reset: true)))
+        #expect(try await onThread { try client.ask(.explain(path: "a/b")) } == .explanation(control.explain("a/b")))
+        let batches = Mutex<[TraceBatch]>([])
+        #expect(try await onThread { try client.ask(.trace(TraceFilter()), trace: { batch in batches.withLock { $0.append(batch) } }) } == .done)
+        #expect(batches.withLock { $0.reduce(0) { $0 + $1.records.count } } == 450 && batches.withLock { $0.map(\.lost) } == [3, 0, 0])
+        #expect(batches.withLock { $0[0].records[0].process } == getpid())
     }
 
     @Test func `errors keep their meaning`() async throws {

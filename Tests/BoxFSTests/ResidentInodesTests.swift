@@ -110,7 +110,7 @@ private final class NothingElsewhere: MissingFetcher {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
-private struct Splitmix: RandomNumberGenerator {
+struct Splitmix: RandomNumberGenerator {
     var state: UInt64
     mutating func next() -> UInt64 {
         state &+= 0x9E37_79B9_7F4A_7C15

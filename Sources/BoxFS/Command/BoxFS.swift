@@ -20,7 +20,7 @@ struct BoxFSCommand: ParsableCommand {
         version: "boxfs \(BoxFSVersion.text)",
         subcommands: [
             LoginCommand.self, LogoutCommand.self, MountCommand.self, UmountCommand.self, StatusCommand.self,
-            FlushCommand.self, CacheCommand.self,
+            FlushCommand.self, CacheCommand.self, StatsCommand.self, TraceCommand.self, WhyCommand.self,
             HistoryCommand.self, CatCommand.self, DiffCommand.self, RestoreCommand.self, TrashCommand.self, UndoCommand.self,
             ConflictsCommand.self, ResolveCommand.self, SettingsCommand.self,
             LinkCommand.self, AuditCommand.self, DoctorCommand.self, CompletionsCommand.self,

@@ -60,6 +60,9 @@ protocol FileSystemOperations: AnyObject, Sendable {
     func listxattr(_ inode: InodeNumber) throws(FileSystemError) -> [String]
     func removexattr(_ inode: InodeNumber, _ name: String) throws(FileSystemError)
 
+    /// From the mount's root, without a leading slash; nil for what has no name. For people who watch.
+    func path(of inode: InodeNumber) -> String?
+
     /// Has what an operation missed brought here. `done` is called exactly once, from any thread: with nil when the
     /// operation may be run again, with an error at the deadline or when it cannot be had. Cancelling the returned token
     /// makes `done` come at once with `.interrupted`.

@@ -100,7 +100,7 @@ extension MountedFileSystem {
             return file
         }
         // Data first, so that no log record ever survives a power cut without the bytes it speaks of.
-        try file?.sync()
+        if let file { try RequestAccount.chargeCurrent(.disk, tree.segments.syncs) { () throws(FileSystemError) in try file.sync() } }
         try tree.lock.withLock { () throws(FileSystemError) in
             try tree.logContent(handle.inode)
             try tree.commit()

@@ -73,6 +73,8 @@ final class MountedFileSystem: FileSystemOperations {
 
     // MARK: What is told of an inode
 
+    func path(of inode: InodeNumber) -> String? { tree.lock.withLock { (try? tree.path(of: inode)).flatMap { $0 } } }
+
     func attributes(_ inode: Inode) -> Attributes {
         var attributes = inode.attributes
         if !options.posixOwners {

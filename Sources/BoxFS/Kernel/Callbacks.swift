@@ -32,8 +32,8 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
         connection.pointee.time_gran = 1
         _ = context
     }
-    operations.statfs = { request, _ in
-        perform(request) { (system, request) throws(FileSystemError) in
+    operations.statfs = { request, number in
+        perform(request, RequestCall(.statfs, number)) { (system, request) throws(FileSystemError) in
             let statistics = try system.statfs()
             var answer = statvfs()
             answer.f_bsize = UInt(statistics.blockSize)
@@ -52,9 +52,9 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
 
 private func addNames(_ operations: inout fuse_lowlevel_ops) {
     operations.lookup = { request, parent, name in
-        withName(request, name) { name in
+        withName(request, .lookup, parent, name) { name, call in
             let parent = inode(parent), replay = KernelContext.of(request).replay
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 if request.isReplay, let pretence = replay.pretence(parent, name) {
                     return try request.reply(pretence, replay, isThere: { () throws(FileSystemError) in try system.isThere(parent, name) })
                 }
@@ -68,80 +68,80 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
         }
     }
     operations.forget = { request, number, count in
-        if number < ChangeReplay.firstPretended { KernelContext.of(request).fileSystem.forget(inode(number), count: count) }
-        fuse_reply_none(request)
+        performForget(request, number) { if number < ChangeReplay.firstPretended { $0.forget(inode(number), count: count) } }
     }
     operations.forget_multi = { request, count, list in
-        let system = KernelContext.of(request).fileSystem
-        for item in UnsafeBufferPointer(start: list, count: count) where item.ino < ChangeReplay.firstPretended { system.forget(inode(fuse_ino_t(item.ino)), count: item.nlookup) }
-        fuse_reply_none(request)
+        performForget(request, 0) { system in
+            for item in UnsafeBufferPointer(start: list, count: count) where item.ino < ChangeReplay.firstPretended { system.forget(inode(fuse_ino_t(item.ino)), count: item.nlookup) }
+        }
     }
     operations.mknod = { request, parent, name, mode, device in
-        withName(request, name) { name in
+        withName(request, .mknod, parent, name) { name, call in
             let parent = inode(parent)
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 if request.isReplay { return try request.reply(shown: system.lookup(parent, name), mode, system) }
                 request.reply(entry: try system.mknod(parent, name, mode: mode, device: UInt64(device), caller: request.caller), system)
             }
         }
     }
     operations.mkdir = { request, parent, name, mode in
-        withName(request, name) { name in
+        withName(request, .mkdir, parent, name) { name, call in
             let parent = inode(parent)
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 if request.isReplay { return try request.reply(shown: system.lookup(parent, name), S_IFDIR, system) }
                 request.reply(entry: try system.mkdir(parent, name, mode: mode, caller: request.caller), system)
             }
         }
     }
     operations.symlink = { request, target, parent, name in
-        guard let target = String(validatingCString: target!) else { return _ = fuse_reply_err(request, EILSEQ) }
-        withName(request, name) { name in
+        guard let target = String(validatingCString: target!) else { return FuseRequest(request!, RequestCall(.symlink, parent)).fail(EILSEQ) }
+        withName(request, .symlink, parent, name) { name, call in
             let parent = inode(parent)
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 if request.isReplay { return try request.reply(shown: system.lookup(parent, name), S_IFLNK, system) }
                 request.reply(entry: try system.symlink(parent, name, target: target, caller: request.caller), system)
             }
         }
     }
     operations.readlink = { request, number in
-        let number = inode(number)
-        perform(request) { (system, request) throws(FileSystemError) in
+        let call = RequestCall(.readlink, number), number = inode(number)
+        perform(request, call) { (system, request) throws(FileSystemError) in
             let target = try system.readlink(number)
             request.answer { fuse_reply_readlink($0, target) }
         }
     }
     operations.link = { request, number, parent, name in
-        withName(request, name) { name in
+        withName(request, .link, parent, name) { name, place in
+            let call = RequestCall(.link, number).to(place)
             let number = inode(number), parent = inode(parent)
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 request.reply(entry: try system.link(number, parent, name), system)
             }
         }
     }
     operations.unlink = { request, parent, name in
-        withName(request, name) { name in
+        withName(request, .unlink, parent, name) { name, call in
             let parent = inode(parent)
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 if !request.isReplay { try system.unlink(parent, name, caller: request.caller) }
                 request.done()
             }
         }
     }
     operations.rmdir = { request, parent, name in
-        withName(request, name) { name in
+        withName(request, .rmdir, parent, name) { name, call in
             let parent = inode(parent)
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 if !request.isReplay { try system.rmdir(parent, name, caller: request.caller) }
                 request.done()
             }
         }
     }
     operations.rename = { request, parent, name, newParent, newName, flags in
-        withName(request, name) { name in
-            withName(request, newName) { newName in
+        withName(request, .rename, parent, name) { name, call in
+            withName(request, .rename, newParent, newName) { newName, place in
                 let parent = inode(parent), newParent = inode(newParent)
-                perform(request) { (system, request) throws(FileSystemError) in
+                perform(request, call.to(place)) { (system, request) throws(FileSystemError) in
                     try system.rename(parent, name, newParent, newName, flags: flags, caller: request.caller)
                     request.done()
                 }
@@ -150,12 +150,21 @@ private func addNames(_ operations: inout fuse_lowlevel_ops) {
     }
 }
 
+private func performForget(_ request: fuse_req_t?, _ number: fuse_ino_t, _ body: (any FileSystemOperations) -> Void) {
+    let system = KernelContext.of(request).fileSystem, request = FuseRequest(request!, RequestCall(.forget, number))
+    request.during { body(system) }
+    request.answer {
+        fuse_reply_none($0)
+        return 0
+    }
+}
+
 private func addFiles(_ operations: inout fuse_lowlevel_ops) {
     operations.create = { request, parent, name, mode, info in
-        withName(request, name) { name in
+        withName(request, .create, parent, name) { name, call in
             let parent = inode(parent)
             nonisolated(unsafe) let info = info!.pointee     // a plain C struct, copied
-            perform(request) { (system, request) throws(FileSystemError) in
+            perform(request, call) { (system, request) throws(FileSystemError) in
                 let (attributes, file) = try system.create(parent, name, mode: mode, flags: info.flags, caller: request.caller)
                 if request.reply(create: attributes, file, info: info) == -ENOENT {
                     system.release(file.handle)
@@ -165,133 +174,148 @@ private func addFiles(_ operations: inout fuse_lowlevel_ops) {
         }
     }
     operations.open = { request, number, info in
-        let number = inode(number)
+        let call = RequestCall(.open, number), number = inode(number)
         nonisolated(unsafe) let info = info!.pointee
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, call) { (system, request) throws(FileSystemError) in
             let file = try system.open(number, flags: info.flags, caller: request.caller)
             if request.reply(open: file, info: info) == -ENOENT { system.release(file.handle) }
         }
     }
-    operations.read = { request, _, size, offset, info in
+    operations.read = { request, number, size, offset, info in
         let handle = handle(info)
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, RequestCall(.read, number, offset: Int64(offset), length: size)) { (system, request) throws(FileSystemError) in
             try request.reply(pieces: try system.read(handle, offset: Int64(offset), count: size))
         }
     }
-    operations.write = { request, _, bytes, size, offset, info in
-        let context = KernelContext.of(request), handle = handle(info), request = FuseRequest(request!)
+    operations.write = { request, number, bytes, size, offset, info in
+        let context = KernelContext.of(request), handle = handle(info)
+        let request = FuseRequest(request!, RequestCall(.write, number, offset: Int64(offset), length: size))
         let lent = UnsafeRawBufferPointer(start: bytes, count: size)
         do throws(FileSystemError) {
-            try context.fileSystem.write(handle, offset: Int64(offset), lent)
-            request.answer { fuse_reply_write($0, size) }
+            try request.during { () throws(FileSystemError) in try context.fileSystem.write(handle, offset: Int64(offset), lent) }
+            request.reply(written: size)
         } catch {
             guard case .missing(let missing) = error else { return request.fail(error) }
             let copy = [UInt8](lent)
             context.wait(for: missing, request) { (system, request) throws(FileSystemError) in
                 try copy.withBytes { bytes throws(FileSystemError) in try system.write(handle, offset: Int64(offset), bytes) }
-                request.answer { fuse_reply_write($0, size) }
+                request.reply(written: size)
             }
         }
     }
-    operations.flush = { request, _, info in
+    operations.flush = { request, number, info in
         let handle = handle(info)
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, RequestCall(.flush, number)) { (system, request) throws(FileSystemError) in
             if !request.isReplay { try system.flush(handle) }
             request.done()
         }
     }
-    operations.release = { request, _, info in
-        KernelContext.of(request).fileSystem.release(handle(info))
-        fuse_reply_err(request, 0)
-    }
-    operations.fsync = { request, _, dataOnly, info in
+    operations.release = { request, number, info in
         let handle = handle(info)
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, RequestCall(.release, number)) { (system, request) throws(FileSystemError) in
+            system.release(handle)
+            request.done()
+        }
+    }
+    operations.fsync = { request, number, dataOnly, info in
+        let handle = handle(info)
+        perform(request, RequestCall(.fsync, number)) { (system, request) throws(FileSystemError) in
             try system.fsync(handle, dataOnly: dataOnly != 0)
             request.done()
         }
     }
-    operations.fallocate = { request, _, mode, offset, length, info in
+    operations.fallocate = { request, number, mode, offset, length, info in
         let handle = handle(info)
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, RequestCall(.fallocate, number, offset: Int64(offset), length: Int(length))) { (system, request) throws(FileSystemError) in
             try system.fallocate(handle, mode: mode, offset: Int64(offset), length: Int64(length))
             request.done()
         }
     }
-    operations.lseek = { request, _, offset, whence, info in
+    operations.lseek = { request, number, offset, whence, info in
         let handle = handle(info)
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, RequestCall(.lseek, number, offset: Int64(offset))) { (system, request) throws(FileSystemError) in
             let found = try system.lseek(handle, offset: Int64(offset), whence: whence)
             request.answer { fuse_reply_lseek($0, off_t(found)) }
         }
     }
-    operations.copy_file_range = { request, _, sourceOffset, sourceInfo, _, targetOffset, targetInfo, count, _ in
+    operations.copy_file_range = { request, _, sourceOffset, sourceInfo, number, targetOffset, targetInfo, count, _ in
         let source = handle(sourceInfo), target = handle(targetInfo)
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, RequestCall(.copyFileRange, number, offset: Int64(targetOffset), length: count)) { (system, request) throws(FileSystemError) in
             let copied = try system.copyFileRange(
                 source, sourceOffset: Int64(sourceOffset), target, targetOffset: Int64(targetOffset), count: count)
-            request.answer { fuse_reply_write($0, copied) }
+            request.reply(written: copied)
         }
     }
 }
 
 private func addDirectories(_ operations: inout fuse_lowlevel_ops) {
     operations.opendir = { request, number, info in
-        let number = inode(number)
+        let call = RequestCall(.opendir, number), number = inode(number)
         nonisolated(unsafe) let info = info!.pointee
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, call) { (system, request) throws(FileSystemError) in
             let file = OpenFile(handle: try system.opendir(number), keepCache: true)
             if request.reply(open: file, info: info) == -ENOENT { system.releasedir(file.handle) }
         }
     }
-    operations.readdir = { request, _, size, offset, info in list(request, size, offset, handle(info), plus: false) }
-    operations.readdirplus = { request, _, size, offset, info in list(request, size, offset, handle(info), plus: true) }
-    operations.releasedir = { request, _, info in
-        KernelContext.of(request).fileSystem.releasedir(handle(info))
-        fuse_reply_err(request, 0)
+    operations.readdir = { request, number, size, offset, info in
+        list(request, RequestCall(.readdir, number, offset: Int64(offset), length: size), size, handle(info))
     }
-    operations.fsyncdir = { request, _, _, info in
+    operations.readdirplus = { request, number, size, offset, info in
+        list(request, RequestCall(.readdirplus, number, offset: Int64(offset), length: size), size, handle(info))
+    }
+    operations.releasedir = { request, number, info in
         let handle = handle(info)
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, RequestCall(.releasedir, number)) { (system, request) throws(FileSystemError) in
+            system.releasedir(handle)
+            request.done()
+        }
+    }
+    operations.fsyncdir = { request, number, _, info in
+        let handle = handle(info)
+        perform(request, RequestCall(.fsyncdir, number)) { (system, request) throws(FileSystemError) in
             try system.fsyncdir(handle)
             request.done()
         }
     }
 }
 
-private func list(_ request: fuse_req_t?, _ size: Int, _ offset: off_t, _ handle: HandleID, plus: Bool) {
+private func list(_ lent: fuse_req_t?, _ call: RequestCall, _ size: Int, _ handle: HandleID) {
+    let system = KernelContext.of(lent).fileSystem, request = FuseRequest(lent!, call), plus = call.operation == .readdirplus
     let buffer = UnsafeMutablePointer<CChar>.allocate(capacity: size)
     defer { buffer.deallocate() }
     var used = 0
     var taken: [InodeNumber] = []
+    func take(_ item: DirectoryEntry) -> Bool {
+        let length: Int
+        if plus {
+            var entry = item.attributes.entry
+            length = fuse_add_direntry_plus(lent, buffer + used, size - used, item.name, &entry, off_t(item.nextOffset))
+        } else {
+            var stat = item.attributes.stat
+            length = fuse_add_direntry(lent, buffer + used, size - used, item.name, &stat, off_t(item.nextOffset))
+        }
+        guard length <= size - used else { return false }
+        used += length
+        request.amount += 1
+        if plus, item.name != ".", item.name != ".." { taken.append(item.attributes.inode) }
+        return true
+    }
     do throws(FileSystemError) {
-        try KernelContext.of(request).fileSystem.readdir(handle, offset: Int64(offset), plus: plus) { item in
-            let length: Int
-            if plus {
-                var entry = item.attributes.entry
-                length = fuse_add_direntry_plus(request, buffer + used, size - used, item.name, &entry, off_t(item.nextOffset))
-            } else {
-                var stat = item.attributes.stat
-                length = fuse_add_direntry(request, buffer + used, size - used, item.name, &stat, off_t(item.nextOffset))
-            }
-            guard length <= size - used else { return false }
-            used += length
-            if plus, item.name != ".", item.name != ".." { taken.append(item.attributes.inode) }
-            return true
+        try request.during { () throws(FileSystemError) in try system.readdir(handle, offset: call.offset ?? 0, plus: plus, take) }
+        let answered = request.answer { fuse_reply_buf($0, buffer, used) }
+        if answered == -ENOENT {
+            for inode in taken { system.forget(inode, count: 1) }
         }
-        if fuse_reply_buf(request, buffer, used) == -ENOENT {
-            for inode in taken { KernelContext.of(request).fileSystem.forget(inode, count: 1) }
-        }
-    } catch { fuse_reply_err(request, error.errorNumber) }
+    } catch { request.fail(error) }
 }
 
 private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
     operations.getattr = { request, number, _ in
-        let number = inode(number)
-        perform(request) { (system, request) throws(FileSystemError) in request.reply(attributes: try system.getattr(number)) }
+        let call = RequestCall(.getattr, number), number = inode(number)
+        perform(request, call) { (system, request) throws(FileSystemError) in request.reply(attributes: try system.getattr(number)) }
     }
     operations.setattr = { request, number, stat, which, info in
-        let number = inode(number), handle = info.map { HandleID(rawValue: $0.pointee.fh) }, stat = stat!.pointee
+        let call = RequestCall(.setattr, number), number = inode(number), handle = info.map { HandleID(rawValue: $0.pointee.fh) }, stat = stat!.pointee
         func has(_ bit: Int32) -> Bool { which & (1 << bit) != 0 }      // FUSE_SET_ATTR_*
         var changes = AttributeChanges()
         if has(0) { changes.mode = stat.st_mode }
@@ -301,37 +325,37 @@ private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
         if has(7) { changes.accessed = .now } else if has(4) { changes.accessed = .at(Timestamp(stat.st_atim)) }
         if has(8) { changes.modified = .now } else if has(5) { changes.modified = .at(Timestamp(stat.st_mtim)) }
         let wanted = changes
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, call) { (system, request) throws(FileSystemError) in
             if request.isReplay { return request.reply(attributes: try system.getattr(number)) }
             request.reply(attributes: try system.setattr(number, wanted, handle: handle, caller: request.caller))
         }
     }
     operations.setxattr = { request, number, name, value, size, flags in
-        guard let name = String(validatingCString: name!) else { return _ = fuse_reply_err(request, EILSEQ) }
-        let number = inode(number)
+        guard let name = String(validatingCString: name!) else { return FuseRequest(request!, RequestCall(.setxattr, number)).fail(EILSEQ) }
+        let call = RequestCall(.setxattr, number), number = inode(number)
         let value = Array(UnsafeRawBufferPointer(start: value, count: size))
-        perform(request) { (system, request) throws(FileSystemError) in
+        perform(request, call) { (system, request) throws(FileSystemError) in
             try system.setxattr(number, name, value, flags: flags)
             request.done()
         }
     }
     operations.getxattr = { request, number, name, size in
-        guard let name = String(validatingCString: name!) else { return _ = fuse_reply_err(request, ENODATA) }
-        let number = inode(number)
-        perform(request) { (system, request) throws(FileSystemError) in
+        guard let name = String(validatingCString: name!) else { return FuseRequest(request!, RequestCall(.getxattr, number)).fail(ENODATA) }
+        let call = RequestCall(.getxattr, number), number = inode(number)
+        perform(request, call) { (system, request) throws(FileSystemError) in
             try replyXattr(request, try system.getxattr(number, name), size)
         }
     }
     operations.listxattr = { request, number, size in
-        let number = inode(number)
-        perform(request) { (system, request) throws(FileSystemError) in
+        let call = RequestCall(.listxattr, number), number = inode(number)
+        perform(request, call) { (system, request) throws(FileSystemError) in
             try replyXattr(request, try system.listxattr(number).flatMap { Array($0.utf8) + [0] }, size)
         }
     }
     operations.removexattr = { request, number, name in
-        guard let name = String(validatingCString: name!) else { return _ = fuse_reply_err(request, ENODATA) }
-        let number = inode(number)
-        perform(request) { (system, request) throws(FileSystemError) in
+        guard let name = String(validatingCString: name!) else { return FuseRequest(request!, RequestCall(.removexattr, number)).fail(ENODATA) }
+        let call = RequestCall(.removexattr, number), number = inode(number)
+        perform(request, call) { (system, request) throws(FileSystemError) in
             try system.removexattr(number, name)
             request.done()
         }

@@ -5,34 +5,42 @@ import Synchronization
 
 /// One request of the kernel, answered exactly once; dropped unanswered, it answers EIO.
 ///
-/// libfuse's pointer is freed by its first answer, so it is taken out before.
-final class FuseRequest: @unchecked Sendable {      // libfuse requests may be answered from any thread
+/// libfuse's pointer is freed by its first answer, so it is taken out before. All that is answered passes `answer`, which tells the
+/// mount's `Instruments`.
+final class FuseRequest: RequestAccount, @unchecked Sendable {      // libfuse requests may be answered from any thread
     private let pointer: Mutex<UInt>
     let caller: Caller
     /// Sent by our own thread that shows changes to watchers: it changes nothing.
     let isReplay: Bool
 
-    init(_ request: fuse_req_t) {
+    init(_ request: fuse_req_t, _ call: RequestCall) {
         pointer = Mutex(UInt(bitPattern: request))
         let context = fuse_req_ctx(request)!.pointee
         caller = Caller(uid: context.uid, gid: context.gid, pid: context.pid, umask: UInt32(context.umask))
         isReplay = KernelContext.of(request).replay.isOurs(context.pid)
+        super.init(call, thread: context.pid)
     }
 
-    deinit { answer { fuse_reply_err($0, EIO) } }
+    deinit { fail(EIO) }
 
+    /// - Parameter error: the errno that `reply` answers, for the record.
     /// - Returns: what libfuse says; -ENOENT when the kernel had given the request up.
     @discardableResult
-    func answer(_ reply: (fuse_req_t) -> Int32) -> Int32 {
+    func answer(error: Int32 = 0, _ reply: (fuse_req_t) -> Int32) -> Int32 {
         let taken = pointer.withLock { pointer in
             defer { pointer = 0 }
             return pointer
         }
         guard let request = fuse_req_t(bitPattern: taken) else { return 0 }
-        return reply(request)
+        let context = KernelContext.of(request)
+        let paths = context.instruments.paths(of: self) { context.fileSystem.path(of: InodeNumber(rawValue: $0)) }
+        let result = reply(request)
+        context.instruments.answered(self, error: result == -ENOENT ? EINTR : error, paths: paths)
+        return result
     }
 
-    func fail(_ error: FileSystemError) { answer { fuse_reply_err($0, error.errorNumber) } }
+    func fail(_ number: Int32) { answer(error: number) { fuse_reply_err($0, number) } }
+    func fail(_ error: FileSystemError) { fail(error.errorNumber) }
     func done() { answer { fuse_reply_err($0, 0) } }
 
     /// Asks to be told when the waiting program is interrupted. `id` names the wait in `Interruptions`.

@@ -11,10 +11,12 @@ final class KernelContext: Sendable {
     let fileSystem: any FileSystemOperations
     let options: MountOptions
     let replay = ChangeReplay()
+    let instruments: Instruments
 
-    init(fileSystem: any FileSystemOperations, options: MountOptions) {
+    init(fileSystem: any FileSystemOperations, options: MountOptions, instruments: Instruments) {
         self.fileSystem = fileSystem
         self.options = options
+        self.instruments = instruments
     }
 
     static func of(_ request: fuse_req_t?) -> KernelContext {
@@ -26,7 +28,7 @@ final class KernelContext: Sendable {
     /// Runs an operation until it needs nothing more; the operation answers a success, this a failure.
     func perform(_ request: FuseRequest, _ operation: @escaping Operation) {
         do throws(FileSystemError) {
-            try operation(fileSystem, request)
+            try request.during { () throws(FileSystemError) in try operation(fileSystem, request) }
         } catch {
             guard case .missing(let missing) = error else { return request.fail(error) }
             wait(for: missing, request, operation)
@@ -36,8 +38,10 @@ final class KernelContext: Sendable {
     func wait(for missing: Missing, _ request: FuseRequest, _ operation: @escaping Operation) {
         let id = Interruptions.shared.makeID()
         request.watchInterrupts(id)
+        let start = Clock.now()
         let token = fileSystem.fetch(missing) { [self] error in
             Interruptions.shared.end(id)
+            request.add(Wait(missing, nanoseconds: Clock.now() - start, error))
             KernelContext.workers.async { [self] in
                 if let error { request.fail(error) } else { perform(request, operation) }
             }
@@ -46,16 +50,20 @@ final class KernelContext: Sendable {
     }
 }
 
-func perform(_ request: fuse_req_t?, _ operation: @escaping KernelContext.Operation) {
-    KernelContext.of(request).perform(FuseRequest(request!), operation)
+func perform(_ request: fuse_req_t?, _ call: RequestCall, _ operation: @escaping KernelContext.Operation) {
+    KernelContext.of(request).perform(FuseRequest(request!, call), operation)
 }
 
-/// The name that the kernel lent us, or the answer to a bad one.
-func withName(_ request: fuse_req_t?, _ name: UnsafePointer<CChar>?, _ body: (String) -> Void) {
+/// The name in a folder that the kernel lent us, with the call that it makes; or the answer to a bad name.
+func withName(
+    _ request: fuse_req_t?, _ operation: RequestOperation, _ parent: fuse_ino_t, _ name: UnsafePointer<CChar>?,
+    _ body: (String, RequestCall) -> Void
+) {
     let length = strlen(name!)
     let bytes = UnsafeBufferPointer(start: UnsafeRawPointer(name!).assumingMemoryBound(to: UInt8.self), count: length)
     do throws(EntryName.Problem) {
-        body(try EntryName.validated(bytes))
+        let name = try EntryName.validated(bytes)
+        body(name, RequestCall(operation, parent, name))
     } catch {
         let number: Int32 = switch error {
         case .tooLong: ENAMETOOLONG
@@ -63,6 +71,20 @@ func withName(_ request: fuse_req_t?, _ name: UnsafePointer<CChar>?, _ body: (St
         case .empty: ENOENT
         case .forbiddenCharacter, .reserved: EINVAL
         }
-        fuse_reply_err(request, number)
+        FuseRequest(request!, RequestCall(operation, parent)).fail(number)
+    }
+}
+
+extension Wait {
+    fileprivate init(_ missing: Missing, nanoseconds: UInt64, _ error: FileSystemError?) {
+        let cause: Cause = switch missing {
+        case .chunk: .chunk
+        case .directory: .directory
+        case .manifest: .manifest
+        case .cacheRoom: .room
+        case .uploaded: .server
+        }
+        self.init(cause: cause, nanoseconds: nanoseconds, failed: error == nil ? nil : true)
+        if case .chunk(let hash, let length, _) = missing { (chunk, bytes) = (hash.description, UInt64(length)) }
     }
 }

@@ -24,9 +24,9 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     /// Tells the kernel of changes, from outside of any request and with no lock held (libfuse doc/README.notifications).
     private let notifications = DispatchQueue(label: "fuse notifications", qos: .userInitiated)
 
-    init(fileSystem: any FileSystemOperations, mountPoint: String, options: MountOptions) throws(MountError) {
+    init(fileSystem: any FileSystemOperations, mountPoint: String, options: MountOptions, instruments: Instruments) throws(MountError) {
         self.mountPoint = mountPoint
-        let context = KernelContext(fileSystem: fileSystem, options: options)
+        let context = KernelContext(fileSystem: fileSystem, options: options, instruments: instruments)
         self.context = context
         var mountOptions = "default_permissions,noatime,fsname=boxfs,subtype=boxfs"
         if options.allowOther || options.posixOwners { mountOptions += ",allow_other" }

@@ -42,6 +42,7 @@ extension FuseRequest {
     /// Gives the lookup count back if the kernel does not take the answer.
     func reply(entry attributes: Attributes, _ fileSystem: any FileSystemOperations) {
         var entry = attributes.entry
+        made = attributes.inode.rawValue
         if answer({ fuse_reply_entry($0, &entry) }) == -ENOENT { fileSystem.forget(attributes.inode, count: 1) }
     }
 
@@ -70,7 +71,7 @@ extension FuseRequest {
     func replyNegativeEntry() {
         var entry = fuse_entry_param()
         entry.entry_timeout = cacheSeconds
-        answer { fuse_reply_entry($0, &entry) }
+        answer(error: ENOENT) { fuse_reply_entry($0, &entry) }
     }
 
     func reply(open file: OpenFile, info: fuse_file_info) -> Int32 {
@@ -82,8 +83,14 @@ extension FuseRequest {
     func reply(create attributes: Attributes, _ file: OpenFile, info: fuse_file_info) -> Int32 {
         var info = info
         var entry = attributes.entry
+        made = attributes.inode.rawValue
         boxfs_set_open(&info, file.handle.rawValue, file.keepCache ? 1 : 0, 0)
         return answer { fuse_reply_create($0, &entry, &info) }
+    }
+
+    func reply(written count: Int) {
+        amount = Int64(count)
+        answer { fuse_reply_write($0, count) }
     }
 
     func reply(bytes: [UInt8]) {
@@ -96,10 +103,12 @@ extension FuseRequest {
     func reply(pieces: [ReadPiece]) throws(FileSystemError) {
         let spliceBytes = 128 << 10     // below, the pipe costs more than the copy (docs/PERFORMANCE.md)
         if pieces.count == 1, case .file(let file, let offset, let count) = pieces[0], count >= spliceBytes {
-            answer { boxfs_reply_file($0, file.rawValue, off_t(offset), count) }
+            amount = Int64(count)
+            answer { request in charge(.disk) { boxfs_reply_file(request, file.rawValue, off_t(offset), count) } }
             return
         }
         let total = pieces.reduce(0) { $0 + $1.count }
+        amount = Int64(total)
         let buffer = UnsafeMutableRawPointer.allocate(byteCount: max(total, 1), alignment: 16)
         defer { buffer.deallocate() }
         var at = 0
@@ -107,12 +116,14 @@ extension FuseRequest {
             switch piece {
             case .zeros(let count): memset(buffer + at, 0, count)
             case .file(let file, let offset, let count):
-                var done = 0
-                while done < count {
-                    let part = pread(file.rawValue, buffer + at + done, count - done, off_t(offset) + done)
-                    if part < 0, errno == EINTR { continue }
-                    guard part > 0 else { throw .io }   // shorter than its chunk: never answered with zeros
-                    done += part
+                try charge(.disk) { () throws(FileSystemError) in
+                    var done = 0
+                    while done < count {
+                        let part = pread(file.rawValue, buffer + at + done, count - done, off_t(offset) + done)
+                        if part < 0, errno == EINTR { continue }
+                        guard part > 0 else { throw .io }   // shorter than its chunk: never answered with zeros
+                        done += part
+                    }
                 }
             }
             at += piece.count

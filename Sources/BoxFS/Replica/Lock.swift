@@ -14,7 +14,7 @@ final class Lock: @unchecked Sendable {
     }
 
     func withLock<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-        pthread_mutex_lock(mutex)
+        if pthread_mutex_trylock(mutex) != 0 { RequestAccount.chargeCurrent(.lock) { _ = pthread_mutex_lock(mutex) } }
         defer { pthread_mutex_unlock(mutex) }
         return try body()
     }

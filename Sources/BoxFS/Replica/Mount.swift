@@ -8,6 +8,10 @@ final class Mount: MountControl {
     let session: MountSession
     private let about: About
     private let meter = Mutex(Meter())
+    let instruments: Instruments
+    let began = Timestamp.now()
+    /// What was counted at the last `stats --reset`.
+    let baseline = Mutex<MountStatistics?>(nil)
 
     /// What `status` repeats of the command line.
     struct About: Sendable {
@@ -16,7 +20,8 @@ final class Mount: MountControl {
         var mountPoint: String
     }
 
-    init(replica: Replica, session: MountSession, about: About) {
+    init(replica: Replica, session: MountSession, instruments: Instruments, about: About) {
+        self.instruments = instruments
         self.replica = replica
         self.session = session
         self.about = about
@@ -31,6 +36,7 @@ final class Mount: MountControl {
     /// Blocks until the folder is unmounted, then closes the replica.
     func run() {
         session.run()
+        instruments.listeners.end()
         let done = DispatchSemaphore(value: 0)
         Task {
             await replica.synchronizer.stop()

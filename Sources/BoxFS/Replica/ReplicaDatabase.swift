@@ -17,6 +17,8 @@ final class ReplicaDatabase: Sendable {
     private let committed = Atomic<UInt64>(0)
     private let synced = Atomic<UInt64>(0)
     private let syncLock = Lock()
+    /// How long transactions and fdatasyncs of the WAL took.
+    let commits = Histogram(), syncs = Histogram()
 
     init(path: String) throws {
         var configuration = Configuration()
@@ -74,11 +76,13 @@ final class ReplicaDatabase: Sendable {
     /// Ends the open transaction after `last` had its say.
     func commit(_ last: (Database) throws -> Void) throws(FileSystemError) {
         do {
-            try queue.inDatabase { database in
-                if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
-                try last(database)
-                try database.commit()
-                committed.add(1, ordering: .releasing)
+            try RequestAccount.chargeCurrent(.log, commits) {
+                try queue.inDatabase { database in
+                    if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
+                    try last(database)
+                    try database.commit()
+                    committed.add(1, ordering: .releasing)
+                }
             }
         } catch { throw Self.translated(error) }
     }
@@ -90,7 +94,7 @@ final class ReplicaDatabase: Sendable {
             if synced.load(ordering: .relaxed) >= wanted { return }
             let now = committed.load(ordering: .acquiring)
             let descriptor = try walFile()
-            guard fdatasync(descriptor.rawValue) == 0 else { throw .io }
+            guard RequestAccount.chargeCurrent(.disk, syncs, { fdatasync(descriptor.rawValue) }) == 0 else { throw .io }
             synced.store(now, ordering: .relaxed)
         }
     }

@@ -15,10 +15,6 @@ struct ConnectionSettings: Sendable {
     let counters = TransferCounters()
 }
 
-final class TransferCounters: Sendable {
-    let sent = Atomic<UInt64>(0), received = Atomic<UInt64>(0)
-}
-
 /// Runs exchanges on the threads of their lane, in order within a lane. A lane's queue is bounded by its callers: the uploader and
 /// read-ahead limit themselves, and a reader's request ends with its program's system call.
 ///
@@ -62,6 +58,7 @@ private final class Lane: @unchecked Sendable {     // `queue` and `isClosed` ar
         let request: HTTPRequest
         let token: TransferToken
         let done: @Sendable (Result<HTTPResponse, RemoteError>) -> Void
+        let added = Clock.now()
     }
 
     private let lane: TransferLane
@@ -102,14 +99,15 @@ private final class Lane: @unchecked Sendable {     // `queue` and `isClosed` ar
     private func run() {
         let worker = CurlWorker()
         while let job = next() {
-            if job.token.isCancelled {
-                job.done(.failure(.cancelled))
-                continue
-            }
-            do throws(RemoteError) {
-                job.done(.success(try worker.perform(job.request, settings, job.token)))
-            } catch { job.done(.failure(error)) }
+            let result = run(job, worker)
+            settings.counters.note(job.request, lane, since: job.added, result)
+            job.done(result)
         }
+    }
+
+    private func run(_ job: Job, _ worker: CurlWorker) -> Result<HTTPResponse, RemoteError> {
+        if job.token.isCancelled { return .failure(.cancelled) }
+        do throws(RemoteError) { return .success(try worker.perform(job.request, settings, job.token)) } catch { return .failure(error) }
     }
 
     private func next() -> Job? {

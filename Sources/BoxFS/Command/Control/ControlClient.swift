@@ -9,9 +9,11 @@ struct ControlClient {
     /// - Parameters:
     ///   - timeoutSeconds: for the whole, nil to wait as long as it takes.
     ///   - progress: called for each step.
+    ///   - trace: called for what is told before the last answer.
     /// - Throws: `.notMounted` when no process answers, `.timedOut`, `.busy`, `.failure`.
     func ask(
-        _ request: ControlRequest, timeoutSeconds: Double? = nil, progress: (FlushProgress) -> Void = { _ in }
+        _ request: ControlRequest, timeoutSeconds: Double? = nil, progress: (FlushProgress) -> Void = { _ in },
+        trace: (TraceBatch) -> Void = { _ in }
     ) throws(CommandFailure) -> ControlAnswer {
         let socket = try connect()
         defer { close(socket) }
@@ -31,7 +33,8 @@ struct ControlClient {
             }
             switch answer {
             case .progress(let step): progress(step)
-            case .done, .status: return answer
+            case .trace(let batch): trace(batch)
+            case .done, .status, .statistics, .explanation: return answer
             case .error(.busy, _):
                 throw CommandFailure(
                     .busy, "\(record.mountPoint) is in use: close the files and leave the folders that programs have open there "
@@ -61,7 +64,7 @@ struct ControlClient {
                 .notMounted, "No mount process answers for \(record.mountPoint) (\(systemError(code))). Run boxfs umount \(record.mountPoint) to clean up, then mount it again; nothing is lost.")
         }
         // Who listens there must be the owner of the mount, or root: otherwise it could tell us anything.
-        guard let peer = ControlSocket.peer(of: client), peer == geteuid() || peer == 0 || geteuid() == 0 else {
+        guard let peer = ControlSocket.peer(of: client)?.user, peer == geteuid() || peer == 0 || geteuid() == 0 else {
             close(client)
             throw CommandFailure("The control socket of \(record.mountPoint) belongs to another user.")
         }

@@ -51,7 +51,7 @@ final class ControlServer: Sendable {
             }
             // Glibc's Swift module has no accept4(2); what a child started in between inherits, it closes or never reads.
             _ = fcntl(client, F_SETFD, FD_CLOEXEC)
-            guard let peer = ControlSocket.peer(of: client), peer == geteuid() || peer == 0,
+            guard let peer = ControlSocket.peer(of: client)?.user, peer == geteuid() || peer == 0,
                 connections.load(ordering: .relaxed) < Self.connectionLimit
             else {
                 close(client)
@@ -95,6 +95,14 @@ final class ControlServer: Sendable {
                 try await control.dropCache()
             case .unmount(let now):
                 try await control.unmount(now: now) { connection.send(.progress($0)) }
+            case .statistics(let reset):
+                connection.send(.statistics(control.statistics(reset: reset)))
+                return
+            case .explain(let path):
+                connection.send(.explanation(try control.explain(path)))
+                return
+            case .trace(let filter):
+                await control.trace(filter, process: connection.process) { batch in connection.send(batch) }
             }
             connection.send(.done)
         } catch {
@@ -106,8 +114,22 @@ final class ControlServer: Sendable {
     private final class Connection: Sendable {
         /// -1 once closed; the lock keeps a line whole and a closed number unused.
         private let descriptor: Mutex<Int32>
+        /// Who asks.
+        let process: Int32
 
-        init(_ descriptor: Int32) { self.descriptor = Mutex(descriptor) }
+        init(_ descriptor: Int32) {
+            self.descriptor = Mutex(descriptor)
+            process = ControlSocket.peer(of: descriptor)?.process ?? 0
+        }
+
+        /// A line holds only so many records.
+        func send(_ batch: TraceBatch) {
+            var rest = batch.records[...], lost = batch.lost
+            repeat {
+                send(.trace(TraceBatch(records: Array(rest.prefix(200)), lost: lost)))
+                (rest, lost) = (rest.dropFirst(200), 0)
+            } while !rest.isEmpty
+        }
 
         func send(_ answer: ControlAnswer) {
             descriptor.withLock { if $0 >= 0 { _ = ControlSocket.send(answer, to: $0) } }

@@ -22,13 +22,13 @@ enum ControlSocket {
         }
     }
 
-    /// The user at the other end; nil when the kernel does not tell.
-    static func peer(of socket: Int32) -> uid_t? {
+    /// The user and the process at the other end; nil when the kernel does not tell.
+    static func peer(of socket: Int32) -> (user: uid_t, process: pid_t)? {
         // struct ucred of unix(7), which Swift's Glibc module leaves out.
         var credentials: (pid: Int32, uid: UInt32, gid: UInt32) = (0, 0, 0)
         var length = socklen_t(MemoryLayout.size(ofValue: credentials))
         guard getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0, length == 12 else { return nil }
-        return credentials.uid
+        return (credentials.uid, credentials.pid)
     }
 
     /// Sends one value as a line; false when the other end is gone or does not read for long.

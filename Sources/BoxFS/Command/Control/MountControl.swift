@@ -21,6 +21,20 @@ protocol MountControl: AnyObject, Sendable {
     /// - Parameter now: leaves what is not sent for the next mount of the folder; otherwise it is sent first.
     /// - Throws: `.busy` when programs have files open; the mount then goes on.
     func unmount(now: Bool, progress: @escaping @Sendable (FlushProgress) -> Void) async throws(ControlError)
+
+    /// What was counted since the mount began or since the last call with `reset`.
+    func statistics(reset: Bool) -> MountStatistics
+
+    /// What is known of a file or folder, and what its last requests waited for.
+    ///
+    /// - Parameter path: relative to the mount; empty for its root.
+    func explain(_ path: String) throws(ControlError) -> FileExplanation
+
+    /// Tells requests as they are answered, until the task is cancelled or the mount ends. The first call of `tell` has no records: what is
+    /// asked after it is told.
+    ///
+    /// - Parameter process: whose requests are not told: the one that listens.
+    func trace(_ filter: TraceFilter, process: Int32, _ tell: @escaping @Sendable (TraceBatch) -> Void) async
 }
 
 /// Why the mount did not do what it was asked.

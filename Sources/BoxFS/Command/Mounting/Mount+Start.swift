@@ -11,11 +11,13 @@ extension Mount {
             uploadLimit: Int64(clamping: configuration.uploadLimit), downloadLimit: Int64(clamping: configuration.downloadLimit)))
         let replica = try await openReplica(configuration, remote: remote)
         do throws(MountError) {
+            let instruments = Instruments()
             let session = try MountSession(
                 fileSystem: replica.fileSystem, mountPoint: configuration.mountPoint,
-                options: MountOptions(allowOther: configuration.allowOther, posixOwners: configuration.posixOwners))
+                options: MountOptions(allowOther: configuration.allowOther, posixOwners: configuration.posixOwners),
+                instruments: instruments)
             let mount = Mount(
-                replica: replica, session: session,
+                replica: replica, session: session, instruments: instruments,
                 about: About(server: configuration.profile.server, account: configuration.profile.user, mountPoint: configuration.mountPoint))
             try mount.begin()
             let mountPoint = configuration.mountPoint

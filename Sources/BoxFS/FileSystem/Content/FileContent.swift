@@ -165,7 +165,7 @@ final class FileContent: @unchecked Sendable {
     }
 
     private func open(_ chunk: ChunkReference, _ inode: InodeNumber) throws(FileSystemError) -> OpenDescriptor {
-        guard let opened = cache.open(chunk) else { throw .missing(.chunk(chunk.hash, length: chunk.length, inode: inode)) }
+        guard let opened = RequestAccount.chargeCurrent(.disk, nil, { cache.open(chunk) }) else { throw .missing(.chunk(chunk.hash, length: chunk.length, inode: inode)) }
         return OpenDescriptor(opened.fileDescriptor, keptOpenBy: opened)
     }
 

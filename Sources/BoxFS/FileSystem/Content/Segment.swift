@@ -6,6 +6,8 @@ import Synchronization
 final class SegmentStore: Sendable {
     let directory: String
     private let nextFile: Atomic<Int64>
+    /// How long it took to sync a file's segments.
+    let syncs = Histogram()
 
     /// - Parameter firstFile: no file in the folder has this number or a greater one.
     init(directory: String, firstFile: Int64) {
