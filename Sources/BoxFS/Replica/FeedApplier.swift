@@ -10,6 +10,7 @@ import Shared
 struct FeedApplier {
     let tree: Tree
     private(set) var events: [KernelEvent] = []
+    mutating func tell(_ more: [KernelEvent]) { events += more }
     private var nodes: [NodeID: Node] = [:]
 
     init(tree: Tree) { self.tree = tree }

@@ -3,7 +3,7 @@ import GRDB
 import Shared
 import Synchronization
 
-// Bringing what operations miss, and the directories that nobody asked for yet.
+// Bringing what operations miss.
 extension Synchronizer {
     func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
         let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: missing == .cacheRoom ? .noSpace : .io, done: done)
@@ -38,7 +38,7 @@ extension Synchronizer {
     }
 
     /// Repeats `body` while the server is away, until `waiter` was answered.
-    private func persistently<T: Sendable>(_ waiter: Waiter?, _ body: () async throws -> T) async throws(FileSystemError) -> T {
+    func persistently<T: Sendable>(_ waiter: Waiter?, _ body: () async throws -> T) async throws(FileSystemError) -> T {
         var pauseMilliseconds = 50
         while true {
             do { return try await body() } catch let error as FileSystemError { throw error } catch {
@@ -69,85 +69,6 @@ extension Synchronizer {
             }
             inode.pages = nil
             tree.markDirty(inode)
-        }
-    }
-
-    // MARK: Directories
-
-    /// Brings a directory's entries; calls for one directory share the work.
-    private func hydrate(_ number: InodeNumber, done: @escaping @Sendable (FileSystemError?) -> Void) {
-        let isFirst = state.withLock { state in
-            defer { state.hydrationWaiters[number, default: []].append(done) }
-            return state.hydrationWaiters[number] == nil
-        }
-        guard isFirst else { return }
-        Task {
-            var failure: FileSystemError?
-            do throws(FileSystemError) { try await self.fetchEntries(number) } catch { failure = error }
-            let waiters = self.state.withLock { $0.hydrationWaiters.removeValue(forKey: number) ?? [] }
-            for waiter in waiters { waiter(failure) }
-        }
-    }
-
-    private func fetchEntries(_ number: InodeNumber) async throws(FileSystemError) {
-        let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: .io) { _ in }
-        defer { waiter.finish(nil) }
-        let id: NodeID? = try tree.lock.withLock { () throws(FileSystemError) in
-            let inode = try tree.directory(number)
-            guard inode.hydration != .complete else { return nil }
-            inode.hydration = .arriving     // from here on the feed's rows are taken, so that no change falls between two pages
-            inode.uses += 1
-            tree.markDirty(inode)
-            return inode.id
-        }
-        guard let id else { return }
-        defer {
-            tree.lock.withLock {
-                guard let inode = tree.inodes[number] else { return }
-                inode.uses -= 1
-                tree.releaseIfUnused(inode)
-            }
-        }
-        var after: String?
-        var isComplete = false
-        while !isComplete {
-            let start = after
-            let page = try await persistently(waiter) { try await self.remote.children(self.namespace, id, after: start) }
-            connected(nil)
-            let events = try tree.lock.withLock { () throws(FileSystemError) -> [KernelEvent]? in
-                // The feed was applied further than this page knows: it may show what is no more.
-                guard page.sequence >= state.withLock({ $0.cursor }) else { return nil }
-                var applier = FeedApplier(tree: tree)
-                try applier.apply(entries: page.entries, nodes: page.nodes)
-                if page.next == nil {
-                    let inode = try tree.inode(number)
-                    inode.hydration = .complete
-                    tree.markDirty(inode)
-                }
-                return applier.events
-            }
-            guard let events else { continue }
-            notify(events)
-            after = page.next
-            isComplete = page.next == nil
-        }
-    }
-
-    /// Fetches the directories that nobody visited, one after the other, in the order in which they became known.
-    func hydrateLoop() async {
-        while !Task.isCancelled {
-            let next = try? tree.lock.withLock { () throws(FileSystemError) in
-                try tree.commit()
-                return try tree.database.read { try Int64.fetchOne($0, sql: "SELECT inode FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 ORDER BY inode LIMIT 1") }
-            }
-            if let next = next ?? nil, state.withLock({ $0.isConnected && $0.stopped == nil }) {
-                let failed = await withCheckedContinuation { continuation in
-                    hydrate(InodeNumber(rawValue: UInt64(next))) { continuation.resume(returning: $0 != nil) }
-                }
-                if failed { try? await Task.sleep(for: .seconds(5)) }
-            } else {
-                try? await Task.sleep(for: .seconds(1))
-            }
         }
     }
 

@@ -41,6 +41,7 @@ extension Synchronizer {
             }
             state.withLock { $0.cursor = page.cursor }
             notify(events, shown: shown)
+            if page.nodes.contains(where: { FileType(mode: $0.mode) == .directory }) { hydrateSignal.raise() }
         }
         if !wasConnected { pushSignal.raise() }
     }
@@ -81,6 +82,7 @@ extension Synchronizer {
                 return (applier.events, try tree.remoteChanges(applier.events))
             }
             notify(events, shown: shown)
+            if !events.isEmpty { hydrateSignal.raise() }
         } catch { note("Changes of others could not be applied (\(error)); they are tried again.") }
     }
 }

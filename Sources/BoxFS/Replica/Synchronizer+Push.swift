@@ -193,7 +193,10 @@ extension Synchronizer {
     private func adopt(_ existing: NodeID, for ours: NodeID, _ parent: NodeID, _ name: String) throws(FileSystemError) {
         guard let inode = try tree.inode(of: ours), try tree.inode(of: existing) == nil else { return }
         inode.id = existing
-        if inode.isDirectory { inode.hydration = .unknown }
+        if inode.isDirectory {
+            inode.hydration = .unknown
+            hydrateSignal.raise()
+        }
         tree.markDirty(inode)
         try tree.change { database in
             for column in ["node", "parent", "other_node", "other_parent"] {

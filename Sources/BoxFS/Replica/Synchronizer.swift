@@ -38,7 +38,7 @@ final class Synchronizer: MissingFetcher {
     }
     struct UploadWaiter: Sendable { let log: Int64, done: @Sendable (_ isUploaded: Bool) -> Void }
 
-    let commitSignal = Signal(), pushSignal = Signal(), pullSignal = Signal()
+    let commitSignal = Signal(), pushSignal = Signal(), pullSignal = Signal(), hydrateSignal = Signal()
     private let tasks = Mutex<[Task<Void, Never>]>([])
 
     init(tree: Tree, remote: Remote, chunks: ChunkFetcher, namespace: NamespaceID, device: String, deadlineSeconds: Double) throws {
@@ -77,7 +77,7 @@ final class Synchronizer: MissingFetcher {
             return tasks
         }
         for task in running { task.cancel() }
-        for signal in [commitSignal, pushSignal, pullSignal] { signal.raise() }
+        for signal in [commitSignal, pushSignal, pullSignal, hydrateSignal] { signal.raise() }
         for task in running { await task.value }
         tree.lock.withLock { try? tree.commit() }
         try? tree.database.sync()
@@ -116,10 +116,14 @@ final class Synchronizer: MissingFetcher {
     }
 
     func connected(_ error: RemoteError?) {
-        state.withLock {
-            $0.isConnected = error == nil
-            $0.lastError = error.map { "\($0)" }
+        let wasConnected = state.withLock { state in
+            defer {
+                state.isConnected = error == nil
+                state.lastError = error.map { "\($0)" }
+            }
+            return state.isConnected
         }
+        if error == nil, !wasConnected { hydrateSignal.raise() }
     }
 
     /// - Parameter shown: what of it was done elsewhere just now, for those who watch.

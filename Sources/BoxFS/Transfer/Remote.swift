@@ -28,6 +28,11 @@ final class Remote: Sendable {
         return try await get("/v1/namespaces/\(namespace)/nodes/\(node)/children?limit=1000\(after)")
     }
 
+    /// The children of as many of these directories as fit a page.
+    func children(_ namespace: NamespaceID, of directories: [NodeID]) async throws(RemoteError) -> ChildrenPage {
+        try await post("/v1/namespaces/\(namespace)/children", ChildrenRequest(directories: directories))
+    }
+
     /// - Parameter wait: seconds that the server may hold the answer back while nothing changes.
     func changes(_ namespace: NamespaceID, after: Int64, wait: Int, limit: Int) async throws(RemoteError) -> ChangePage {
         let request = HTTPRequest(

@@ -82,6 +82,12 @@ struct API: Sendable {
                 try context.requireSession(), try context.id("namespace"), try context.id("node"),
                 after: request.uri.queryParameters["after"].map(String.init), limit: Int(try request.integer("limit", default: 1000))))
         }
+        group.post("children") { request, context in
+            let session = try context.requireSession()
+            let wanted = try await request.json(ChildrenRequest.self, upTo: 128 << 10)
+            guard wanted.directories.count <= 1000 else { throw DriveError.tooLarge("At most 1000 directories at a time.") }
+            return try Response.json(try await drive.children(session, try context.id("namespace"), of: wanted.directories))
+        }
         group.get("tree") { request, context in
             try Response.json(try await drive.tree(
                 try context.requireSession(), try context.id("namespace"), after: request.uri.queryParameters["after"].map(String.init),

@@ -18,12 +18,51 @@ extension Drive {
             try Self.requireMember(sql, session, namespace)
             guard let row = try NodeRow.fetch(sql, id), row.namespace == namespace, row.isDirectory else { throw DriveError.notFound("There is no such directory.") }
             let count = min(max(limit, 1), Self.maximumPage)
-            let entries = try sql.query("""
-                SELECT parent, name, node, sequence FROM entries WHERE parent = $1 AND name > $2 AND deleted_at IS NULL ORDER BY name LIMIT $3
-                """, [.id(id), .text(after ?? ""), .int(count)]).map { try Self.entry($0, deleted: false) }
-            return try Self.page(sql, namespace, entries, next: entries.count == count ? entries.last?.name : nil)
+            var page = TreePage(sequence: try Self.namespaceInformation(sql, namespace).sequence, entries: [], nodes: [], next: nil)
+            if try Self.add(id, after: after ?? "", limit: count, to: &page, sql) == count { page.next = page.entries.last?.name }
+            return page
         }
     }
+
+    /// The children of as many of the directories, in their order, as fit a page: each of them whole.
+    func children(_ session: Session, _ namespace: NamespaceID, of directories: [NodeID]) async throws(DriveError) -> ChildrenPage {
+        try await read { sql in
+            try Self.requireMember(sql, session, namespace)
+            var page = TreePage(sequence: try Self.namespaceInformation(sql, namespace).sequence, entries: [], nodes: [], next: nil)
+            var listed: [NodeID] = []
+            for id in directories {
+                guard let row = try NodeRow.fetch(sql, id), row.namespace == namespace, row.isDirectory else { continue }
+                let before = (page.entries.count, page.nodes.count), room = Self.maximumPage - before.0
+                guard try Self.add(id, after: "", limit: room + 1, to: &page, sql) <= room else {
+                    page.entries.removeSubrange(before.0...)
+                    page.nodes.removeSubrange(before.1...)
+                    break
+                }
+                listed.append(id)
+            }
+            return ChildrenPage(sequence: page.sequence, listed: listed, entries: page.entries, nodes: page.nodes)
+        }
+    }
+
+    /// Adds a directory's live entries behind a name, with their nodes, each once in a page.
+    /// - Returns: how many entries; `limit` of them when there may be more.
+    private static func add(_ directory: NodeID, after: String, limit: Int, to page: inout TreePage, _ sql: any SQLConnection) throws -> Int {
+        let rows = try sql.query(childrenQuery, [.id(directory), .text(after), .int(limit)])
+        var hardLinks = Set<NodeID>()
+        for row in rows {
+            page.entries.append(try entry(row, deleted: false))
+            let node = try NodeRow(SQLRow(values: Array(row.values[4..<4 + NodeRow.columnCount])))
+            if node.links > 1, !hardLinks.insert(node.id).inserted || page.nodes.contains(where: { $0.id == node.id }) { continue }
+            page.nodes.append(node.node(node.version == nil || row.isNull(4 + NodeRow.columnCount) ? nil : try NodeRow.content(row.values[(4 + NodeRow.columnCount)...])))
+        }
+        return rows.count
+    }
+
+    private static let childrenQuery = """
+        SELECT entries.parent, entries.name, entries.node, entries.sequence, \(NodeRow.columns(of: "nodes")), versions.size, versions.inline, versions.pages
+        FROM entries JOIN nodes ON nodes.id = entries.node LEFT JOIN versions ON versions.id = nodes.version
+        WHERE entries.parent = $1 AND entries.name > $2 AND entries.deleted_at IS NULL ORDER BY entries.name LIMIT $3
+        """
 
     /// The whole namespace, in the order of the entries' identifiers.
     func tree(_ session: Session, _ namespace: NamespaceID, after: String?, limit: Int) async throws(DriveError) -> TreePage {

@@ -24,6 +24,13 @@ struct NodeRow: Sendable {
 
     static let columns = "id, namespace, sequence, mode, uid, gid, device, accessed, modified, changed, created, links, version, target, xattrs, arrived, deleted_at"
 
+    static let columnCount = columns.split(separator: ",").count
+
+    /// The same in a query of several tables.
+    static func columns(of table: String) -> String {
+        columns.split(separator: ",").map { "\(table)." + $0.drop { $0 == " " } }.joined(separator: ", ")
+    }
+
     var isDirectory: Bool { mode & 0o170000 == FileType.directory.rawValue }
     var isRegular: Bool { mode & 0o170000 == FileType.regular.rawValue }
 
@@ -92,6 +99,12 @@ struct NodeRow: Sendable {
 
     static func content(_ sql: any SQLConnection, _ version: VersionID?) throws -> Content? {
         guard let version, let row = try sql.first("SELECT size, inline, pages FROM versions WHERE id = $1", [.id(version)]) else { return nil }
+        return try content(row.values[...])
+    }
+
+    /// - Parameter columns: `size`, `inline`, `pages` of a version.
+    static func content(_ columns: ArraySlice<SQLValue>) throws -> Content {
+        let row = SQLRow(values: Array(columns))
         let pages = try row.blob(2).map { packed in
             try stride(from: 0, to: packed.count, by: 32).map { at -> ChunkHash in
                 guard let hash = ChunkHash(bytes: packed[at..<min(at + 32, packed.count)]) else { throw StoreError(description: "a page list of a wrong length") }

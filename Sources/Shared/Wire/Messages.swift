@@ -86,6 +86,26 @@ public struct TreePage: Codable, Hashable, Sendable {
     }
 }
 
+/// `POST /v1/namespaces/{namespace}/children`: the children of many directories, for who wants them all.
+public struct ChildrenRequest: Codable, Hashable, Sendable {
+    /// At most 1,000.
+    public var directories: [NodeID]
+    public init(directories: [NodeID]) { self.directories = directories }
+}
+
+/// The children of some of the directories that were asked for, in their order, as many as fit a page; of each all of them. A directory
+/// that is not there is passed over; when the first alone does not fit, none is listed: `nodes/{node}/children` gives it in pages.
+public struct ChildrenPage: Codable, Hashable, Sendable {
+    /// As in `TreePage`.
+    public var sequence: Int64
+    public var listed: [NodeID]
+    public var entries: [Entry]
+    public var nodes: [Node]
+    public init(sequence: Int64, listed: [NodeID], entries: [Entry], nodes: [Node]) {
+        (self.sequence, self.listed, self.entries, self.nodes) = (sequence, listed, entries, nodes)
+    }
+}
+
 /// `GET /v1/namespaces/{namespace}/changes?after=N&wait=SECONDS`: rows whose sequence is greater than N, in order of
 /// sequence; deleted ones included. Every node that a live entry names is in `nodes`, changed or not.
 public struct ChangePage: Codable, Hashable, Sendable {

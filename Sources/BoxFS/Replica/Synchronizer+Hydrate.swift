@@ -1,0 +1,162 @@
+import Foundation
+import GRDB
+import Shared
+
+// Directories that are not here yet: those that somebody waits for, and in the background all others.
+extension Synchronizer {
+    /// Rows that are applied under one hold of `Tree.lock`: some milliseconds, for which calls may have to wait.
+    private static let sliceCount = 100
+    /// Directories that are asked for at once in the background; the server answers as many as fit its page.
+    private static let batchCount = 200
+
+    /// Brings a directory's entries; calls for one directory share the work.
+    func hydrate(_ number: InodeNumber, done: @escaping @Sendable (FileSystemError?) -> Void) {
+        let isFirst = state.withLock { state in
+            defer { state.hydrationWaiters[number, default: []].append(done) }
+            return state.hydrationWaiters[number] == nil
+        }
+        guard isFirst else { return }
+        Task {
+            var failure: FileSystemError?
+            do throws(FileSystemError) { try await self.fetchEntries(number) } catch { failure = error }
+            let waiters = self.state.withLock { $0.hydrationWaiters.removeValue(forKey: number) ?? [] }
+            for waiter in waiters { waiter(failure) }
+            self.hydrateSignal.raise()      // its folders are to follow
+        }
+    }
+
+    private func fetchEntries(_ number: InodeNumber) async throws(FileSystemError) {
+        let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: .io) { _ in }
+        defer { waiter.finish(nil) }
+        guard let id = try expect([number])[number] else { return }
+        defer { release([number]) }
+        var after: String?
+        while true {
+            let start = after
+            let page = try await persistently(waiter) { try await self.remote.children(self.namespace, id, after: start) }
+            connected(nil)
+            guard try take(page.sequence, number, page.entries, page.nodes, isLast: page.next == nil) else { continue }
+            guard let next = page.next else { return }
+            after = next
+        }
+    }
+
+    /// Says that entries of these directories arrive: from here on the feed's rows of them are taken, so that no change falls between two
+    /// pages. Keeps them in memory until `release`.
+    /// - Returns: the directories that are not complete.
+    private func expect(_ numbers: [InodeNumber]) throws(FileSystemError) -> [InodeNumber: NodeID] {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            var wanted: [InodeNumber: NodeID] = [:]
+            for number in numbers {
+                let inode = try tree.directory(number)
+                guard inode.hydration != .complete else { continue }
+                inode.hydration = .arriving
+                inode.uses += 1
+                tree.markDirty(inode)
+                wanted[number] = inode.id
+            }
+            return wanted
+        }
+    }
+
+    private func release(_ numbers: some Collection<InodeNumber>) {
+        tree.lock.withLock {
+            for number in numbers {
+                guard let inode = tree.inodes[number] else { continue }
+                inode.uses -= 1
+                tree.releaseIfUnused(inode)
+            }
+        }
+    }
+
+    /// Applies one directory's entries, slice by slice.
+    /// - Returns: false when the page is older than the feed that was applied here: it may show what is no more, and has to be asked
+    ///   for again.
+    private func take(_ sequence: Int64, _ directory: InodeNumber, _ entries: [Entry], _ nodes: [Node], isLast: Bool) throws(FileSystemError) -> Bool {
+        let nodes = Dictionary(nodes.lazy.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        var rest = entries[...]
+        repeat {
+            let slice = Array(rest.prefix(Self.sliceCount))
+            rest = rest.dropFirst(slice.count)
+            let isEnd = isLast && rest.isEmpty
+            let events = try tree.lock.withLock { () throws(FileSystemError) -> [KernelEvent]? in
+                guard sequence >= state.withLock({ $0.cursor }) else { return nil }
+                var applier = FeedApplier(tree: tree)
+                try applier.list(directory, entries: slice, nodes: slice.compactMap { nodes[$0.node] })
+                if isEnd {
+                    let inode = try tree.inode(directory)
+                    inode.hydration = .complete
+                    tree.markDirty(inode)
+                }
+                return applier.events
+            }
+            guard let events else { return false }
+            notify(events)
+        } while !rest.isEmpty
+        return true
+    }
+
+    // MARK: In the background
+
+    /// Fetches the directories that nobody visited, in the order in which they became known. Sleeps until some become known or the server
+    /// is back.
+    func hydrateLoop() async {
+        while !Task.isCancelled {
+            do throws(FileSystemError) {
+                while !Task.isCancelled, state.withLock({ $0.isConnected && $0.stopped == nil }), try await hydrateSome() {}
+                await hydrateSignal.wait()
+            } catch {
+                try? await Task.sleep(for: .seconds(5))
+            }
+        }
+    }
+
+    /// - Returns: whether there was something to do.
+    private func hydrateSome() async throws(FileSystemError) -> Bool {
+        let numbers = try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.commit()
+            return try tree.database.read { database in
+                try Int64.fetchAll(database.cachedStatement(sql: """
+                    SELECT inode FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 ORDER BY inode LIMIT \(Self.batchCount)
+                    """)).map { InodeNumber(rawValue: UInt64($0)) }
+            }
+        }
+        guard let first = numbers.first else { return false }
+        let wanted = try expect(numbers)
+        defer { release(wanted.keys) }
+        guard !wanted.isEmpty else { return true }
+        let page: ChildrenPage
+        do {
+            page = try await remote.children(namespace, of: numbers.compactMap { wanted[$0] })
+            connected(nil)
+        } catch {
+            // A server that does not know the call, and directories that it does not have, are found out one by one.
+            guard case .problem = error else {
+                connected(error)
+                throw Self.translated(error)
+            }
+            try await hydrateAlone(first)
+            return true
+        }
+        if page.listed.isEmpty { try await hydrateAlone(first) }
+        try takeAll(page, wanted)
+        return true
+    }
+
+    private func takeAll(_ page: ChildrenPage, _ wanted: [InodeNumber: NodeID]) throws(FileSystemError) {
+        let numbers = Dictionary(wanted.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+        let nodes = Dictionary(page.nodes.lazy.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        let entries = Dictionary(grouping: page.entries, by: \.parent)
+        for id in page.listed {
+            guard let number = numbers[id] else { continue }
+            let own = entries[id] ?? []
+            // An old page: the next round asks again.
+            guard try take(page.sequence, number, own, own.compactMap { nodes[$0.node] }, isLast: true) else { return }
+        }
+    }
+
+    private func hydrateAlone(_ number: InodeNumber) async throws(FileSystemError) {
+        let failure = await withCheckedContinuation { continuation in hydrate(number) { continuation.resume(returning: $0) } }
+        if let failure { throw failure }
+    }
+}
