@@ -76,8 +76,10 @@ extension MountedFileSystem {
     private func state(_ inode: Inode, _ name: String, _ isUploaded: Bool) throws(FileSystemError) -> String {
         switch name {
         case "user.boxfs.state":
-            if inode.file?.hasUnlogged ?? false || tree.hasUncommitted && inode.isDirty { return "memory" }
+            // The order matters: a row that came from the server may wait for the commit as well.
+            if inode.file?.hasUnlogged ?? false { return "memory" }
             if isUploaded { return "server" }
+            if tree.hasUncommitted, inode.isDirty { return "memory" }
             return inode.contentLogged > 0 && inode.contentLogged <= tree.lastCut ? "uploading" : "local"
         case "user.boxfs.version":
             guard let version = inode.version else { throw .noAttribute }
