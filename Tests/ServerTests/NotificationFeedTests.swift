@@ -64,4 +64,49 @@ import Testing
         hub.committed(ada.namespace, .max)
         await #expect(throws: DriveError.self) { try await subscriber.value }
     }
+
+    private final class Heard: Sendable { let pages = Mutex<[FollowAnswer.Page]>([]) }
+
+    /// Who follows all hears of each namespace from when the right to it came until it goes.
+    @Test func allThatMayBeReadIsFollowed() async throws {
+        let fixture = try DriveFixture()
+        for name in ["ada", "bob"] { try await fixture.account(name) }
+        let ada = try await fixture.device("ada", "desk"), bob = try await fixture.device("bob", "lap"), time = fixture.clock.now
+        try await fixture.drive.write { sql in
+            try sql.execute(
+                "INSERT INTO devices (id, account, name, token, created) VALUES ($1, $2, 'lap', $3, $4)",
+                [.id(bob.session.device), .id(bob.session.account), .hash(Drive.tokenHash("token")), .time(time)])
+        }
+        let folder = try await ada.makeDirectory("docs"), hub = ChangeHub(), heard = Heard()
+        let space = try await ada.drive.share(ada.session, ada.namespace, "docs").namespace
+        let shared = TestDevice(fixture: fixture, session: ada.session, namespace: space, root: folder, name: "desk")
+        try await shared.makeFile("before", "x")
+        let feed = NotificationFeed(drive: fixture.drive, hub: hub)
+        let admission = NotificationFeed.Admission(token: "token", namespace: bob.namespace, cursor: 0, protocolName: nil, cursors: [:])
+        let subscriber = Task {
+            try await feed.run(admission) { bytes in
+                let page = try JSONDecoder().decode(FollowAnswer.Page.self, from: Data(bytes.readableBytesView))
+                heard.pages.withLock { $0.append(page) }
+            }
+        }
+        func names() -> [String] { heard.pages.withLock { $0.flatMap(\.page.entries).map(\.name) } }
+        func wake() { for namespace in [ada.namespace, bob.namespace, space] { hub.committed(namespace, .max) } }
+        try await Task.sleep(for: .milliseconds(100))
+        try await ada.drive.setMember(ada.session, space, "bob", .viewer)
+        wake()
+        try await eventually { names() == ["docs"] }
+        try await shared.makeFile("while", "y")
+        wake()
+        try await eventually { names() == ["docs", "while"] }
+        #expect(heard.pages.withLock { $0.map(\.namespace) } == [bob.namespace, space])
+        try await ada.drive.removeMember(ada.session, space, "bob")
+        try await shared.makeFile("after", "z")
+        wake()
+        try await eventually { names() == ["docs", "while", "docs"] }
+        try await Task.sleep(for: .milliseconds(100))
+        #expect(!names().contains("after") && !names().contains("before"))
+        subscriber.cancel()
+        hub.close()
+        _ = try? await subscriber.value
+    }
 }

@@ -27,6 +27,8 @@ struct API: Sendable {
             response.headers[.upgrade] = "websocket"
             return response
         }
+        router.post("v1/changes") { request, context in try await follow(request, context) }
+        SharingRoutes(drive: drive).add(to: router)
         AuditRoutes(drive: drive).add(to: router)
         LinkRoutes(drive: drive).add(to: router)
         LinkVisitRoutes(drive: drive, passwords: LinkPasswords(drive, limiter)).add(to: router)
@@ -113,6 +115,22 @@ struct API: Sendable {
             page = try await drive.changes(session, namespace, after: after, limit: limit)
         }
         return try Response.json(page)
+    }
+
+    private func follow(_ request: Request, _ context: APIContext) async throws -> Response {
+        let session = try context.requireSession()
+        let wanted = try await request.json(FollowRequest.self, upTo: 256 << 10)
+        guard (1...1000).contains(wanted.cursors.count) else { throw DriveError.badRequest("1 to 1000 namespaces at a time.") }
+        for cursor in wanted.cursors { try await drive.auditRead(session, cursor.namespace) }
+        var answer = try await drive.follow(session, wanted)
+        let hasNews = answer.pages.contains { page in
+            page.page.cursor != wanted.cursors.first { $0.namespace == page.namespace }?.after || !page.page.entries.isEmpty || !page.page.nodes.isEmpty
+        }
+        if wanted.wait > 0, !hasNews {
+            await hub.wait(wanted.cursors.map { ($0.namespace, $0.after) }, seconds: min(Int64(wanted.wait), Self.maximumWaitSeconds))
+            answer = try await drive.follow(session, wanted)
+        }
+        return try Response.json(answer)
     }
 
     // MARK: Uploads

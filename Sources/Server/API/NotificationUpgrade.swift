@@ -123,6 +123,9 @@ struct Subscription: Sendable {
     let protocolName: String?
     let namespace: String?
     let after: String?
+    /// Not one namespace, but all that the caller may read: `cursors` says from where on, as `NAMESPACE:NUMBER,…`.
+    let followsAll: Bool
+    let cursors: String?
 
     init(_ request: HTTPRequest) {
         let offered = (request.headerFields[HTTPField.Name("Sec-WebSocket-Protocol")!] ?? "").split(separator: ",").map { $0.filter { $0 != " " } }
@@ -135,5 +138,7 @@ struct Subscription: Sendable {
         let query = request.path.flatMap { path in path.firstIndex(of: "?").map { String(path[path.index(after: $0)...]) } } ?? ""
         namespace = FormText.value("namespace", in: query)
         after = FormText.value("after", in: query)
+        followsAll = FormText.value("follow", in: query) == "all"
+        cursors = FormText.value("cursors", in: query)
     }
 }

@@ -19,16 +19,16 @@ final class ChunkLedger {
 
     // MARK: Validation
 
-    /// Throws unless every content of the request is well formed and made of what the namespace holds or the upload brought.
-    func validate(_ request: CommitRequest) throws {
+    /// Throws unless every content of the operations is well formed and made of what the namespace holds or the upload brought.
+    func validate(_ operations: [NumberedOperation], _ upload: UploadID?) throws {
         var missing: [ChunkHash] = []
         var checked: Set<ChunkReference> = [], checkedPages: Set<ChunkHash> = []
         func check(_ references: [ChunkReference]) throws {
             for reference in references where !reference.isHole && checked.insert(reference).inserted {
-                if try !isHeld(reference, request.upload) { missing.append(reference.hash) }
+                if try !isHeld(reference, upload) { missing.append(reference.hash) }
             }
         }
-        for numbered in request.operations {
+        for numbered in operations {
             guard case .content(_, _, _, let content, _, _) = numbered.operation else { continue }
             var size: UInt64 = 0
             if let inline = content.inline, content.pages == nil {
@@ -38,7 +38,7 @@ final class ChunkLedger {
                 try check(references)
             } else if let pages = content.pages, content.inline == nil {
                 for (index, page) in pages.enumerated() {
-                    guard let (references, isTrusted) = try pageReferences(page, request.upload) else {
+                    guard let (references, isTrusted) = try pageReferences(page, upload) else {
                         missing.append(page)
                         continue
                     }
@@ -135,6 +135,24 @@ final class ChunkLedger {
     }
 
     // MARK: Counting
+
+    /// Lets a version's content go from this namespace to another's; how often it is stored stays the same.
+    func move(_ version: VersionID, to other: ChunkLedger) throws {
+        guard let content = try NodeRow.content(sql, version) else { return }
+        try hold(content, by: -1)
+        try other.hold(content, by: 1)
+    }
+
+    private func hold(_ content: Content, by change: Int64) throws {
+        if let inline = content.inline { try countHeld(try unpack(Array(inline)), by: change) }
+        for page in content.pages ?? [] {
+            guard let data = try sql.first("SELECT data FROM manifest_pages WHERE hash = $1", [.hash(page)])?.blob(0) else {
+                throw DriveError.internalError("page \(page) is not there")
+            }
+            let held = try increase("namespace_pages", page, by: change)
+            if held == 0 || held == 1 && change > 0 { try countHeld(try unpack(data), by: change) }
+        }
+    }
 
     private func count(_ content: Content, by change: Int64) throws {
         if let inline = content.inline {

@@ -76,7 +76,10 @@ struct LastPaths {
                 break
             }
             guard let row = try sql.first(
-                "SELECT parent, name FROM entries WHERE node = $1 ORDER BY deleted_at IS NOT NULL, sequence DESC LIMIT 1", [.id(at)]) else { break }
+                """
+                SELECT e.parent, e.name FROM entries e JOIN nodes n ON n.id = e.node AND n.namespace = e.namespace
+                WHERE e.node = $1 ORDER BY e.deleted_at IS NOT NULL, e.sequence DESC LIMIT 1
+                """, [.id(at)]) else { break }
             names.append((at, row.text(1) ?? ""))
             at = try row.id(0)
         }

@@ -84,14 +84,16 @@ extension Committer {
 
     /// The directory, brought back with those above it if it was removed: nothing written into it is lost.
     func liveDirectory(_ id: NodeID) throws -> NodeRow? {
-        guard let row = try node(id), row.isDirectory else { return nil }
+        guard let row = try node(id), row.isDirectory, row.shared == nil else { return nil }
         return row.deletedAt == nil ? row : try restore(row)
     }
 
     /// Brings a removed node back to where it was; to the root when that place is forgotten.
     func restore(_ row: NodeRow) throws -> NodeRow {
         let last = try sql.first(
-            "SELECT parent, name FROM entries WHERE node = $1 AND deleted_at IS NOT NULL ORDER BY deleted_at DESC, sequence DESC LIMIT 1", [.id(row.id)])
+            """
+            SELECT parent, name FROM entries WHERE node = $1 AND namespace = $2 AND deleted_at IS NOT NULL ORDER BY deleted_at DESC, sequence DESC LIMIT 1
+            """, [.id(row.id), .id(namespace)])
         var row = revive(row)   // before its directory, so that two that once lay within each other do not restore one another for ever
         row.links = 1
         put(row)
@@ -110,8 +112,20 @@ extension Committer {
         return true
     }
 
-    private func isEmpty(_ directory: NodeID) throws -> Bool {
+    func isEmpty(_ directory: NodeID) throws -> Bool {
         try sql.first("SELECT 1 FROM entries WHERE parent = $1 AND deleted_at IS NULL LIMIT 1", [.id(directory)]) == nil
+    }
+
+    /// Whether a junction lies below: such a folder is never taken away with what it holds.
+    func holdsSharedFolder(_ directory: NodeID) throws -> Bool { try sharedFolder(below: directory) != nil }
+
+    /// The first junction below a directory.
+    func sharedFolder(below directory: NodeID) throws -> NodeID? {
+        for found in try sql.query("SELECT id FROM nodes WHERE shared IS NOT NULL AND namespace = $1 AND deleted_at IS NULL", [.id(namespace)]) {
+            let junction: NodeID = try found.id(0)
+            if try isInside(junction, directory) { return junction }
+        }
+        return nil
     }
 
     // MARK: Names
@@ -173,7 +187,7 @@ extension Committer {
     /// Two that were created under one name are one: directories, equal symlinks, files of equal content.
     private func isSame(_ node: Node, _ other: NodeRow) throws -> Bool {
         guard node.mode & 0o170000 == other.mode & 0o170000 else { return false }
-        if other.isDirectory { return true }
+        if other.isDirectory { return other.shared == nil }
         if other.isRegular {
             let mine = contents[node.id] ?? .empty, theirs = try NodeRow.content(sql, other.version) ?? .empty
             return mine == theirs
@@ -205,6 +219,10 @@ extension Committer {
             // Gone already, or another stands there now, which the caller shall see.
             if let directory = try node(parent) { try tellAgain(directory.id, name) }
             return Self.applied
+        }
+        if row.shared != nil {
+            try tellAgain(row.id)
+            return (.refused, .forbidden, "\(name) is a shared folder: leave it to take it away.")
         }
         if row.isDirectory, try !isEmpty(row.id) {
             try tellAgain(row.id)
@@ -294,7 +312,7 @@ extension Committer {
     /// Whether the occupant of a rename's target is what the client saw there (a directory only when it is empty).
     private func isReplaced(_ occupant: LiveEntry, by replaced: NodeID?) throws -> Bool {
         guard let replaced, let old = try node(replaced), old.id == occupant.node else { return false }
-        return try !old.isDirectory || isEmpty(old.id)
+        return try !old.isDirectory || old.shared == nil && isEmpty(old.id)
     }
 
     func exchange(_ one: (NodeID, NodeID, String), _ other: (NodeID, NodeID, String), _ time: Timestamp) throws -> Result {

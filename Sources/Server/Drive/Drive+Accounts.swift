@@ -42,7 +42,8 @@ extension Drive {
     func accounts() async throws(DriveError) -> [AccountSummary] {
         try await read { sql in
             try sql.query("""
-                SELECT a.name, a.disabled, n.quota, n.used, (SELECT count(*) FROM devices d WHERE d.account = a.id)
+                SELECT a.name, a.disabled, n.quota, (SELECT sum(s.used) FROM members m JOIN namespaces s ON s.id = m.namespace
+                WHERE m.account = a.id AND m.role = 'owner'), (SELECT count(*) FROM devices d WHERE d.account = a.id)
                 FROM accounts a JOIN namespaces n ON n.id = a.home ORDER BY a.name
                 """, []).map { row in
                 AccountSummary(
@@ -172,7 +173,7 @@ extension Drive {
     func accountInformation(_ session: Session) async throws(DriveError) -> AccountInformation {
         try await read { sql in
             let namespaces = try sql.query("SELECT namespace FROM members WHERE account = $1", [.id(session.account)]).map { row in
-                try Self.namespaceInformation(sql, try row.id(0))
+                try Self.namespaceInformation(sql, try row.id(0), for: session)
             }
             return AccountInformation(id: session.account, name: session.accountName, home: session.home, namespaces: namespaces)
         }
@@ -181,7 +182,7 @@ extension Drive {
     func namespaceInformation(_ session: Session, _ namespace: NamespaceID) async throws(DriveError) -> NamespaceInformation {
         try await read { sql in
             try Self.requireMember(sql, session, namespace)
-            return try Self.namespaceInformation(sql, namespace)
+            return try Self.namespaceInformation(sql, namespace, for: session)
         }
     }
 

@@ -86,7 +86,7 @@ extension Committer {
 
     /// Takes a node out of its places: what is nowhere any more goes to the trash, with what a directory holds.
     func takeAway(_ entry: LiveEntry, _ answer: inout RestoreAnswer) throws {
-        guard let row = try node(entry.node) else { return }
+        guard let row = try node(entry.node), row.shared == nil else { return }
         if row.isDirectory {
             for child in try sql.query("SELECT id, name, node FROM entries WHERE parent = $1 AND deleted_at IS NULL", [.id(row.id)]) {
                 try takeAway(LiveEntry(id: child.blob(0) ?? [], parent: row.id, name: child.text(1) ?? "", node: try child.id(2)), &answer)
@@ -95,6 +95,7 @@ extension Committer {
             answer.removed += 1
         }
         guard let current = try node(entry.node) else { return }
+        if current.isDirectory, try !isEmpty(current.id) { return note("\(entry.name) stays: it holds a shared folder.", &answer) }
         try unlink(entry, current, time)
     }
 

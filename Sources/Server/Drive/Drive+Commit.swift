@@ -10,8 +10,8 @@ extension Drive {
         var plan = MergePlan()
         while true {
             do {
-                let (answer, isNew) = try await apply(session, namespace, request, plan)
-                if isNew { onCommit(namespace, answer.sequence) }
+                let (answer, changed) = try await apply(session, namespace, request, plan)
+                for (namespace, sequence) in changed { onCommit(namespace, sequence) }
                 return answer
             } catch {
                 guard error is MergeWanted else { throw Self.translated(error) }
@@ -22,21 +22,22 @@ extension Drive {
 
     private func apply(
         _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ plan: MergePlan
-    ) async throws -> (CommitAnswer, Bool) {
+    ) async throws -> (CommitAnswer, changed: [(NamespaceID, Int64)]) {
         let time = now()
-        return try await store.write(.synced) { sql -> (CommitAnswer, Bool) in
+        return try await store.write(.synced) { sql -> (CommitAnswer, changed: [(NamespaceID, Int64)]) in
             try Self.require(.editor, sql, session, namespace)
             if let row = try sql.first("SELECT namespace, answer FROM commits WHERE id = $1", [.id(request.commit)]) {
                 guard try row.id(0) as NamespaceID == namespace else { throw DriveError.badRequest("This commit belongs elsewhere.") }
-                return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), false)
+                return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), [])
             }
             let committer = try Committer(sql, session, namespace, request, time, plan)
             let answer = try committer.run()
+            let others = committer.elsewhere.map { ($0.namespace, $0.sequence) }
             let packed = String(decoding: try JSONEncoder().encode(answer), as: UTF8.self)
             try sql.execute(
                 "INSERT INTO commits (id, namespace, answer, created) VALUES ($1, $2, $3, $4)",
                 [.id(request.commit), .id(namespace), .text(packed), .time(time)])
-            return (answer, true)
+            return (answer, [(namespace, answer.sequence)] + others)
         }
     }
 }
@@ -53,7 +54,6 @@ final class Committer {
     let time: Timestamp
     let ledger: ChunkLedger
     private(set) var sequence: Int64
-    private let quota: UInt64?
     private let used: UInt64
     let root: NodeID
     private var nodeCount: Int64
@@ -70,6 +70,8 @@ final class Committer {
     private var audit = CommitAudit()
     /// Watches for mass changes; nil while something is taken back.
     var guardian: MassChangeGuard?
+    /// For what the commit names and that lies in other namespaces by now.
+    private(set) var elsewhere: [Committer] = []
 
     init(
         _ sql: any SQLConnection, _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ time: Timestamp,
@@ -81,7 +83,7 @@ final class Committer {
         self.request = request
         self.time = time
         let information = try Drive.namespaceInformation(sql, namespace)
-        (sequence, quota, used, nodeCount) = (information.sequence, information.quota, information.used, information.nodes)
+        (sequence, used, nodeCount) = (information.sequence, information.used, information.nodes)
         root = information.root
         ledger = ChunkLedger(sql, namespace)
         var contents: [NodeID: Content] = [:]
@@ -95,18 +97,46 @@ final class Committer {
 
     func run() throws -> CommitAnswer {
         if let upload = request.upload, try Drive.requireUpload(sql, session, upload, time) != namespace { throw DriveError.uploadExpired }
-        try ledger.validate(request)
-        guardian = try MassChangeGuard(sql, session, namespace, settings, time)
-        var results: [OperationResult] = []
-        for numbered in request.operations {
-            step()
-            let (outcome, code, detail) = try apply(numbered.operation)
-            if outcome == .refused || !hasTold { try tellAgain(numbered.operation) }
-            if outcome != .refused { try audit.note(numbered.operation, self) }
-            results.append(OperationResult(id: numbered.id, outcome: outcome, code: code?.rawValue, detail: detail))
+        let route = try CommitRoute(self)
+        try begin(route.operations(of: namespace))
+        var before = [NamespaceSequence(namespace: namespace, sequence: sequence)]
+        for other in route.others {
+            let committer = try Committer(sql, session, other, request, time, plan)
+            try committer.begin(route.operations(of: other))
+            elsewhere.append(committer)
+            before.append(NamespaceSequence(namespace: other, sequence: committer.sequence))
         }
-        try finish()
-        return CommitAnswer(sequence: sequence, results: results)
+        var results: [OperationResult] = []
+        for (index, numbered) in request.operations.enumerated() {
+            switch route[index] {
+            case .here: results.append(try perform(numbered))
+            case .elsewhere(let other):
+                var result = try elsewhere.first { $0.namespace == other }!.perform(numbered)
+                result.namespace = other
+                results.append(result)
+            case .refused(let code, let detail):
+                for committer in [self] + elsewhere {
+                    committer.step()
+                    try committer.tellAgain(numbered.operation)
+                }
+                results.append(OperationResult(id: numbered.id, outcome: .refused, code: code.rawValue, detail: detail))
+            }
+        }
+        for committer in [self] + elsewhere { try committer.finish() }
+        return CommitAnswer(sequence: sequence, results: results, before: route.isPlain ? nil : before)
+    }
+
+    private func begin(_ operations: [NumberedOperation]) throws {
+        try ledger.validate(operations, request.upload)
+        guardian = try MassChangeGuard(sql, session, namespace, settings, time)
+    }
+
+    private func perform(_ numbered: NumberedOperation) throws -> OperationResult {
+        step()
+        let (outcome, code, detail) = try apply(numbered.operation)
+        if outcome == .refused || !hasTold { try tellAgain(numbered.operation) }
+        if outcome != .refused { try audit.note(numbered.operation, self) }
+        return OperationResult(id: numbered.id, outcome: outcome, code: code?.rawValue, detail: detail)
     }
 
     /// Takes the namespace's next number for what follows.
@@ -120,7 +150,12 @@ final class Committer {
         for id in dirty { try nodes[id]?.save(sql) }
         try guardian?.finish()
         try audit.save(self)
-        if ledger.usedChange > 0, let quota, used + UInt64(ledger.usedChange) > quota { throw DriveError.quotaExceeded(quota: quota, used: used) }
+        if ledger.usedChange > 0 {
+            let space = try Drive.space(sql, ownedWith: namespace)
+            if let quota = space.quota, space.used + UInt64(ledger.usedChange) > quota {
+                throw DriveError.quotaExceeded(quota: quota, used: space.used)
+            }
+        }
         try sql.execute(
             "UPDATE namespaces SET sequence = $1, used = $2, nodes = $3 WHERE id = $4",
             [.integer(sequence), .integer(Int64(used) + ledger.usedChange), .integer(nodeCount), .id(namespace)])
@@ -180,12 +215,20 @@ final class Committer {
     func node(_ id: NodeID) throws -> NodeRow? {
         if let known = nodes[id] { return known }
         if let row = try NodeRow.fetch(sql, id) {
-            guard row.namespace == namespace else { return nil }
+            guard row.namespace == namespace else { return try junction(to: row) }
             nodes[id] = row
             return row
         }
         guard let alias = try sql.first("SELECT node FROM node_aliases WHERE alias = $1", [.id(id)]) else { return nil }
         return try node(try alias.id(0))
+    }
+
+    /// What stands here for a folder that became a shared one: who was away still names the folder itself.
+    private func junction(to row: NodeRow) throws -> NodeRow? {
+        guard row.isDirectory, let found = try sql.first("""
+            SELECT n.id FROM nodes n JOIN namespaces s ON s.id = n.shared AND s.root = $1 WHERE n.shared = $2 AND n.namespace = $3 AND n.deleted_at IS NULL
+            """, [.id(row.id), .id(row.namespace), .id(namespace)]) else { return nil }
+        return try node(try found.id(0))
     }
 
     /// Keeps the row, changed by the operation under way.
@@ -218,6 +261,9 @@ final class Committer {
         nodeCount += 1
         return row
     }
+
+    /// So many living nodes went to another namespace.
+    func letGo(_ count: Int64) { nodeCount -= count }
 
     func touch(_ directory: NodeID, _ time: Timestamp) throws {
         guard var row = try node(directory) else { return }

@@ -27,9 +27,9 @@ extension Drive {
             let sql = committer.sql
             guard let id = try TreePath.live(sql, request.path, from: committer.root) else { throw DriveError.notFound("There is no file \(request.path).") }
             let rows = try sql.query("""
-                SELECT id, node, copy, device FROM conflicts WHERE resolved_at IS NULL AND node = $1
-                UNION SELECT id, node, copy, device FROM conflicts WHERE resolved_at IS NULL AND copy = $1 ORDER BY 1
-                """, [.id(id)])
+                SELECT id, node, copy, device FROM conflicts WHERE resolved_at IS NULL AND node = $1 AND namespace = $2
+                UNION SELECT id, node, copy, device FROM conflicts WHERE resolved_at IS NULL AND copy = $1 AND namespace = $2 ORDER BY 1
+                """, [.id(id), .id(namespace)])
             guard !rows.isEmpty else { throw DriveError.notFound("\(request.path) is in no conflict.") }
             for row in rows {
                 let node: NodeID = try row.id(1), copy: NodeID = try row.id(2)

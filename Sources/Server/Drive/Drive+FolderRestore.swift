@@ -61,19 +61,20 @@ private struct FolderRestore {
         let past = isForgotten ? [:] : Dictionary(try TreePath.children(committer.sql, of: directory, at: at).map { ($0.name, $0.node) }, uniquingKeysWith: { first, _ in first })
         for row in try committer.sql.query("SELECT id, name, node FROM entries WHERE parent = $1 AND deleted_at IS NULL", [.id(directory)]) {
             let entry = Committer.LiveEntry(id: row.blob(0) ?? [], parent: directory, name: row.text(1) ?? "", node: try row.id(2))
-            guard let node = try committer.node(entry.node) else { continue }
+            guard let node = try committer.node(entry.node), node.shared == nil else { continue }
             // A directory that is needed elsewhere keeps what belongs into it: only its own entry goes.
             if node.isDirectory { try clear(node.id, isForgotten: !before.contains(node.id)) }
             guard past[entry.name] != entry.node else { continue }
             if !node.isDirectory { taken.insert(node.id) }
             guard let current = try committer.node(entry.node) else { continue }
+            if current.isDirectory, try committer.holdsSharedFolder(current.id) { continue }
             try committer.unlink(entry, current, committer.time)
         }
     }
 
     private mutating func fill(_ directory: NodeID, into place: NodeID) throws {
         for (name, id) in try TreePath.children(committer.sql, of: directory, at: at) {
-            guard let row = try committer.node(id) else { continue }
+            guard let row = try committer.node(id), row.shared == nil else { continue }
             let standing = try stand(row, place, name)
             if row.isDirectory {
                 try fill(row.id, into: standing)

@@ -104,6 +104,34 @@ extension Drive {
         }
     }
 
+    /// Each namespace has one owner; whoever is in a shared one has one junction to it, in the own home, and nobody else has.
+    private static func checkSharing(
+        _ sql: any SQLConnection, _ namespace: NamespaceID, _ live: Set<NodeID>, _ children: [NodeID: [NodeID]], _ report: inout FsckReport
+    ) throws {
+        let members = try sql.query("""
+            SELECT m.role, a.home, (SELECT count(*) FROM nodes n WHERE n.shared = m.namespace AND n.namespace = a.home AND n.deleted_at IS NULL)
+            FROM members m JOIN accounts a ON a.id = m.account WHERE m.namespace = $1
+            """, [.id(namespace)])
+        if members.count(where: { $0.text(0) == Role.owner.rawValue }) != 1 { report.problems.append("Namespace \(namespace) has not one owner.") }
+        for row in members {
+            let home: NamespaceID = try row.id(1), right: Int64 = home == namespace ? 0 : 1
+            if row.int(2) != right { report.problems.append("Home \(home) has \(row.int(2)) junctions to namespace \(namespace), not \(right).") }
+        }
+        let all = try sql.first("SELECT count(*) FROM nodes WHERE shared = $1 AND deleted_at IS NULL", [.id(namespace)])?.int(0) ?? 0
+        if all != members.reduce(0, { $0 + $1.int(2) }) { report.problems.append("Somebody who is no member has a junction to namespace \(namespace).") }
+        for row in try sql.query("SELECT id FROM nodes WHERE namespace = $1 AND shared IS NOT NULL AND deleted_at IS NULL", [.id(namespace)]) {
+            let junction: NodeID = try row.id(0)
+            if children[junction]?.isEmpty == false { report.problems.append("Junction \(junction) holds entries of its own.") }
+        }
+        for row in try sql.query("""
+            SELECT n.id FROM nodes n JOIN nodes o ON o.id = n.successor WHERE n.namespace = $1 AND o.namespace <> $1 UNION
+            SELECT l.node FROM links l JOIN nodes n ON n.id = l.node WHERE l.namespace = $1 AND n.namespace <> $1 UNION
+            SELECT e.node FROM entries e JOIN nodes n ON n.id = e.parent WHERE e.namespace = $1 AND n.namespace <> $1
+            """, [.id(namespace)]) {
+            report.problems.append("What namespace \(namespace) says of node \(try row.id(0, NodeTag.self)) reaches into another namespace.")
+        }
+    }
+
     private static func checkTrees(_ sql: any SQLConnection, _ report: inout FsckReport) throws {
         for namespace in try sql.query("SELECT id, root, sequence, nodes FROM namespaces", []) {
             let id: NamespaceID = try namespace.id(0), root: NodeID = try namespace.id(1)
@@ -127,6 +155,7 @@ extension Drive {
                 if reached.insert(next).inserted { queue += children[next] ?? [] }
             }
             for node in live.subtracting(reached) { report.problems.append("Node \(node) cannot be reached from the root of namespace \(id).") }
+            try checkSharing(sql, id, live, children, &report)
             if namespace.int(3) != Int64(live.count) { report.problems.append("Namespace \(id) counts \(namespace.int(3)) nodes, but there are \(live.count).") }
             report.nodes += live.count
         }

@@ -20,6 +20,7 @@ extension Drive {
             guard let node = try Self.node(sql, at: request.path, below: root), node.namespace == namespace, node.isDirectory || node.isRegular else {
                 throw DriveError.notFound("There is no file or folder at \(request.path).")
             }
+            guard node.shared == nil else { throw DriveError.badRequest("\(request.path) is a shared folder: links to it are made in its own namespace.") }
             guard request.kind == .download || node.isDirectory else { throw DriveError.badRequest("Files are sent into a folder; this is none.") }
             let id = LinkID.make()
             let expires = request.lifetimeSeconds.map { Timestamp(nanoseconds: time.nanoseconds + $0 * 1_000_000_000) }

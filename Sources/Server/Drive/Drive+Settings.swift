@@ -30,7 +30,7 @@ extension Drive {
               (1...86_400).contains(settings.guardSeconds) else { throw .badRequest("A setting is out of its range.") }
         let time = now()
         try await write { sql in
-            try Self.requireMember(sql, session, namespace)
+            try Self.require(.manager, sql, session, namespace)
             try sql.execute("UPDATE namespaces SET settings = $1 WHERE id = $2", [try Self.encoded(settings), .id(namespace)])
             try Self.audit(sql, time, session.account, device: session.deviceName, address: nil, "settings-set", namespace)
         }

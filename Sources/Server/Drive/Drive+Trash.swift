@@ -50,7 +50,7 @@ extension Drive {
         var folders: [NodeID] = [root]
         for part in names {
             folders = try folders.flatMap { folder in
-                try sql.query("SELECT DISTINCT node FROM entries WHERE parent = $1 AND name = $2", [.id(folder), .text(part)]).map { try $0.id(0, NodeTag.self) }
+                try sql.query("SELECT DISTINCT node FROM entries WHERE parent = $1 AND name = $2 AND namespace = $3", [.id(folder), .text(part), .id(namespace)]).map { try $0.id(0, NodeTag.self) }
             }
         }
         var best: (node: NodeID, deleted: Timestamp)?
@@ -58,7 +58,8 @@ extension Drive {
             for row in try sql.query("""
                 SELECT e.node, n.deleted_at FROM entries e JOIN nodes n ON n.id = e.node
                 WHERE e.parent = $1 AND e.name = $2 AND e.deleted_at IS NOT NULL AND n.deleted_at = e.deleted_at AND n.purged_at IS NULL
-                """, [.id(folder), .text(name)]) where best == nil || row.time(1) > best!.deleted { best = (try row.id(0), row.time(1)) }
+                AND n.namespace = $3
+                """, [.id(folder), .text(name), .id(namespace)]) where best == nil || row.time(1) > best!.deleted { best = (try row.id(0), row.time(1)) }
         }
         return best?.node
     }
@@ -115,6 +116,7 @@ extension Drive {
         let children = try sql.query("""
             SELECT DISTINCT e.node FROM entries e JOIN nodes n ON n.id = e.node
             WHERE e.parent = $1 AND e.deleted_at IS NOT NULL AND e.deleted_at = n.deleted_at AND n.purged_at IS NULL AND n.deleted_at >= $2
+            AND n.namespace = e.namespace
             """, [.id(directory), .time(deleted.adding(seconds: -3600))]).map { try $0.id(0, NodeTag.self) }
         var found: [NodeID] = []
         for child in children where seen.insert(child).inserted { found += try [child] + removedWith(sql, child, &seen) }

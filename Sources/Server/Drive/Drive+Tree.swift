@@ -9,7 +9,24 @@ extension Drive {
         try await read { sql in
             try Self.requireMember(sql, session, namespace)
             guard let row = try NodeRow.fetch(sql, id), row.namespace == namespace else { throw DriveError.notFound("There is no such node.") }
-            return row.node(try NodeRow.content(sql, row.version))
+            return try Self.told(sql, row, to: session)
+        }
+    }
+
+    /// A row as it travels: a junction says to what it leads.
+    private static func told(_ sql: any SQLConnection, _ row: NodeRow, to session: Session) throws -> Node {
+        var node = row.node(try NodeRow.content(sql, row.version))
+        if let namespace = row.shared, row.deletedAt == nil, let role = try role(sql, session.account, namespace) {
+            let shared = try sql.first("SELECT root, sequence FROM namespaces WHERE id = $1", [.id(namespace)])
+            node.shared = try shared.map { SharedFolder(namespace: namespace, root: try $0.id(0), role: role, sequence: $0.int(1)) }
+        }
+        return node
+    }
+
+    /// The roots to which the junctions among the nodes lead.
+    private static func roots(_ sql: any SQLConnection, of nodes: [Node]) throws -> [Node] {
+        try nodes.compactMap { node in
+            try node.shared.flatMap { try NodeRow.fetch(sql, $0.root) }.map { $0.node(nil) }
         }
     }
 
@@ -19,7 +36,7 @@ extension Drive {
             guard let row = try NodeRow.fetch(sql, id), row.namespace == namespace, row.isDirectory else { throw DriveError.notFound("There is no such directory.") }
             let count = min(max(limit, 1), Self.maximumPage)
             var page = TreePage(sequence: try Self.namespaceInformation(sql, namespace).sequence, entries: [], nodes: [], next: nil)
-            if try Self.add(id, after: after ?? "", limit: count, to: &page, sql) == count { page.next = page.entries.last?.name }
+            if try Self.add(id, after: after ?? "", limit: count, to: &page, sql, session) == count { page.next = page.entries.last?.name }
             return page
         }
     }
@@ -33,7 +50,7 @@ extension Drive {
             for id in directories {
                 guard let row = try NodeRow.fetch(sql, id), row.namespace == namespace, row.isDirectory else { continue }
                 let before = (page.entries.count, page.nodes.count), room = Self.maximumPage - before.0
-                guard try Self.add(id, after: "", limit: room + 1, to: &page, sql) <= room else {
+                guard try Self.add(id, after: "", limit: room + 1, to: &page, sql, session) <= room else {
                     page.entries.removeSubrange(before.0...)
                     page.nodes.removeSubrange(before.1...)
                     break
@@ -46,12 +63,19 @@ extension Drive {
 
     /// Adds a directory's live entries behind a name, with their nodes, each once in a page.
     /// - Returns: how many entries; `limit` of them when there may be more.
-    private static func add(_ directory: NodeID, after: String, limit: Int, to page: inout TreePage, _ sql: any SQLConnection) throws -> Int {
+    private static func add(
+        _ directory: NodeID, after: String, limit: Int, to page: inout TreePage, _ sql: any SQLConnection, _ session: Session
+    ) throws -> Int {
         let rows = try sql.query(childrenQuery, [.id(directory), .text(after), .int(limit)])
         var hardLinks = Set<NodeID>()
         for row in rows {
             page.entries.append(try entry(row, deleted: false))
             let node = try NodeRow(SQLRow(values: Array(row.values[4..<4 + NodeRow.columnCount])))
+            if node.shared != nil {
+                let junction = try told(sql, node, to: session)
+                page.nodes += try [junction] + roots(sql, of: [junction])
+                continue
+            }
             if node.links > 1, !hardLinks.insert(node.id).inserted || page.nodes.contains(where: { $0.id == node.id }) { continue }
             page.nodes.append(node.node(node.version == nil || row.isNull(4 + NodeRow.columnCount) ? nil : try NodeRow.content(row.values[(4 + NodeRow.columnCount)...])))
         }
@@ -88,7 +112,7 @@ extension Drive {
                 }
                 next = entries.last.map { String($0.sequence) }
             }
-            return try Self.page(sql, namespace, entries, next: next)
+            return try Self.page(sql, session, namespace, entries, next: next)
         }
     }
 
@@ -96,18 +120,37 @@ extension Drive {
         Entry(parent: try row.id(0), name: row.text(1) ?? "", node: try row.id(2), sequence: row.int(3), deleted: deleted)
     }
 
-    private static func page(_ sql: any SQLConnection, _ namespace: NamespaceID, _ entries: [Entry], next: String?) throws -> TreePage {
-        TreePage(
-            sequence: try namespaceInformation(sql, namespace).sequence, entries: entries, nodes: try nodes(sql, of: entries, besides: []), next: next)
+    private static func page(
+        _ sql: any SQLConnection, _ session: Session, _ namespace: NamespaceID, _ entries: [Entry], next: String?
+    ) throws -> TreePage {
+        let nodes = try nodes(sql, session, of: entries, besides: [])
+        return TreePage(
+            sequence: try namespaceInformation(sql, namespace).sequence, entries: entries, nodes: nodes + (try roots(sql, of: nodes)), next: next)
     }
 
     /// The nodes that live entries name, each once.
-    private static func nodes(_ sql: any SQLConnection, of entries: [Entry], besides known: Set<NodeID>) throws -> [Node] {
+    private static func nodes(_ sql: any SQLConnection, _ session: Session, of entries: [Entry], besides known: Set<NodeID>) throws -> [Node] {
         var seen = known
         return try entries.compactMap { entry in
             guard !entry.deleted, seen.insert(entry.node).inserted, let row = try NodeRow.fetch(sql, entry.node) else { return nil }
-            return row.node(try NodeRow.content(sql, row.version))
+            return try told(sql, row, to: session)
         }
+    }
+
+    /// One page for each namespace that the caller may read and that has news; the first is told anyway, as it says which server this is.
+    func follow(_ session: Session, _ request: FollowRequest) async throws(DriveError) -> FollowAnswer {
+        var pages: [FollowAnswer.Page] = []
+        for cursor in request.cursors {
+            do throws(DriveError) {
+                let page = try await changes(session, cursor.namespace, after: cursor.after, limit: request.limit)
+                if pages.isEmpty || page.cursor != cursor.after || !page.entries.isEmpty || !page.nodes.isEmpty {
+                    pages.append(FollowAnswer.Page(namespace: cursor.namespace, page: page))
+                }
+            } catch {
+                guard case .notFound = error else { throw error }
+            }
+        }
+        return FollowAnswer(pages: pages)
     }
 
     func changes(_ session: Session, _ namespace: NamespaceID, after: Int64, limit: Int) async throws(DriveError) -> ChangePage {
@@ -135,13 +178,14 @@ extension Drive {
             }
             let entries = try entryRows.filter { $0.int(3) < end }.map { try Self.entry($0, deleted: !$0.isNull(4)) }
             var nodes = try nodeRows.filter { $0.int(2) < end }.map { row in
-                let row = try NodeRow(row)
-                return row.node(try NodeRow.content(sql, row.version))
+                try Self.told(sql, try NodeRow(row), to: session)
             }
-            nodes += try Self.nodes(sql, of: entries, besides: Set(nodes.map(\.id)))
+            nodes += try Self.nodes(sql, session, of: entries, besides: Set(nodes.map(\.id)))
+            nodes += try Self.roots(sql, of: nodes)
+            let space = try Self.space(sql, namespace, for: session)
             return ChangePage(
                 identity: identity, epoch: epoch, cursor: end == .max ? information.sequence : end - 1, more: end != .max, entries: entries,
-                nodes: nodes, quota: information.quota, used: information.used)
+                nodes: nodes, quota: space.quota, used: space.used)
         }
     }
 }

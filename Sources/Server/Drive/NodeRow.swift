@@ -21,8 +21,10 @@ struct NodeRow: Sendable {
     /// When the server first saw it.
     var arrived: Timestamp
     var deletedAt: Timestamp?
+    /// A junction's namespace.
+    var shared: NamespaceID?
 
-    static let columns = "id, namespace, sequence, mode, uid, gid, device, accessed, modified, changed, created, links, version, target, xattrs, arrived, deleted_at"
+    static let columns = "id, namespace, sequence, mode, uid, gid, device, accessed, modified, changed, created, links, version, target, xattrs, arrived, deleted_at, shared"
 
     static let columnCount = columns.split(separator: ",").count
 
@@ -68,6 +70,7 @@ struct NodeRow: Sendable {
         xattrs = try row.text(14).map { try JSONDecoder().decode([String: Data].self, from: Data($0.utf8)) } ?? [:]
         arrived = row.time(15)
         deletedAt = row.isNull(16) ? nil : row.time(16)
+        shared = try row.isNull(17) ? nil : row.id(17)
     }
 
     static func fetch(_ sql: any SQLConnection, _ id: NodeID) throws -> NodeRow? {
@@ -77,15 +80,15 @@ struct NodeRow: Sendable {
     func save(_ sql: any SQLConnection) throws {
         let packed = xattrs.isEmpty ? nil : String(decoding: try JSONEncoder().encode(xattrs), as: UTF8.self)
         try sql.execute("""
-            INSERT INTO nodes (\(Self.columns)) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+            INSERT INTO nodes (\(Self.columns)) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
             ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, mode = excluded.mode, uid = excluded.uid, gid = excluded.gid,
             accessed = excluded.accessed, modified = excluded.modified, changed = excluded.changed, links = excluded.links,
-            version = excluded.version, xattrs = excluded.xattrs, deleted_at = excluded.deleted_at,
+            version = excluded.version, xattrs = excluded.xattrs, deleted_at = excluded.deleted_at, shared = excluded.shared,
             purged_at = CASE WHEN excluded.deleted_at IS NULL THEN NULL ELSE nodes.purged_at END
             """, [
                 .id(id), .id(namespace), .integer(sequence), .int(mode), .int(uid), .int(gid), .integer(Int64(bitPattern: device)),
                 .time(accessed), .time(modified), .time(changed), .time(created), .integer(links), .id(version),
-                target.map { .text($0) } ?? .null, packed.map { .text($0) } ?? .null, .time(arrived), .time(deletedAt),
+                target.map { .text($0) } ?? .null, packed.map { .text($0) } ?? .null, .time(arrived), .time(deletedAt), .id(shared),
             ])
     }
 

@@ -1,19 +1,5 @@
 import Shared
 
-/// What a member may do in a namespace; each may do what those before it may.
-enum Role: String, Comparable, CaseIterable, Sendable {
-    /// Reads.
-    case viewer
-    /// Changes files and folders.
-    case editor
-    /// Makes links and invites people.
-    case manager
-    /// Sees the audit and may give the namespace away.
-    case owner
-
-    static func < (a: Role, b: Role) -> Bool { allCases.firstIndex(of: a)! < allCases.firstIndex(of: b)! }
-}
-
 extension Drive {
     /// The caller's role, nil for who is no member.
     static func role(_ sql: any SQLConnection, _ account: AccountID, _ namespace: NamespaceID) throws -> Role? {

@@ -9,7 +9,7 @@ enum Schema {
         let found = try sql.first("SELECT value FROM server WHERE key = $1", [.text("schema")]).flatMap { $0.text(0) }.flatMap { Int64($0) } ?? 0
         guard found <= version else { throw StoreError(description: "The data was written by a newer boxfs-server (schema \(found)).") }
         guard found == 0 else { return }
-        for statement in tables + historyTables + linkTables { try sql.execute(statement, []) }
+        for statement in tables + historyTables + linkTables + sharingTables { try sql.execute(statement, []) }
         for (key, value) in [("schema", String(version)), ("identity", ServerID.make().description), ("epoch", "1")] {
             try sql.execute("INSERT INTO server (key, value) VALUES ($1, $2)", [.text(key), .text(value)])
         }
@@ -19,7 +19,7 @@ enum Schema {
         """
         CREATE TABLE accounts (
             id BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, salt BLOB NOT NULL, password BLOB NOT NULL, disabled BIGINT NOT NULL,
-            home BLOB NOT NULL, created BIGINT NOT NULL, settings TEXT)
+            home BLOB NOT NULL, created BIGINT NOT NULL, settings TEXT, asks_before_sharing BIGINT NOT NULL DEFAULT 0)
         """,
         """
         CREATE TABLE devices (
@@ -43,9 +43,10 @@ enum Schema {
             id BLOB PRIMARY KEY, namespace BLOB NOT NULL, sequence BIGINT NOT NULL, mode BIGINT NOT NULL, uid BIGINT NOT NULL,
             gid BIGINT NOT NULL, device BIGINT NOT NULL, accessed BIGINT NOT NULL, modified BIGINT NOT NULL, changed BIGINT NOT NULL,
             created BIGINT NOT NULL, links BIGINT NOT NULL, version BLOB, target TEXT, xattrs TEXT, arrived BIGINT NOT NULL, deleted_at BIGINT,
-            purged_at BIGINT, successor BLOB)
+            purged_at BIGINT, successor BLOB, shared BLOB)
         """,
         "CREATE INDEX nodes_feed ON nodes (namespace, sequence)",
+        "CREATE INDEX nodes_shared ON nodes (shared) WHERE shared IS NOT NULL",
         "CREATE INDEX nodes_trash ON nodes (namespace, deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL",
         """
         CREATE TABLE entries (

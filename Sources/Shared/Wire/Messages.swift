@@ -168,10 +168,20 @@ public struct CommitRequest: Codable, Hashable, Sendable {
 }
 
 public struct CommitAnswer: Codable, Hashable, Sendable {
-    /// The namespace's number after the commit.
+    /// The namespace's number after the commit; without `before`, each of its operations took one.
     public var sequence: Int64
     public var results: [OperationResult]
-    public init(sequence: Int64, results: [OperationResult]) { (self.sequence, self.results) = (sequence, results) }
+    /// The numbers before the commit of all namespaces that it reached, where things that it names had moved to others meanwhile.
+    public var before: [NamespaceSequence]?
+    public init(sequence: Int64, results: [OperationResult], before: [NamespaceSequence]? = nil) {
+        (self.sequence, self.results, self.before) = (sequence, results, before)
+    }
+}
+
+public struct NamespaceSequence: Codable, Hashable, Sendable {
+    public var namespace: NamespaceID
+    public var sequence: Int64
+    public init(namespace: NamespaceID, sequence: Int64) { (self.namespace, self.sequence) = (namespace, sequence) }
 }
 
 public struct OperationResult: Codable, Hashable, Sendable {
@@ -190,8 +200,10 @@ public struct OperationResult: Codable, Hashable, Sendable {
     /// A `ProblemCode`, when not applied.
     public var code: String?
     public var detail: String?
-    public init(id: Int64, outcome: Outcome, code: String? = nil, detail: String? = nil) {
-        (self.id, self.outcome, self.code, self.detail) = (id, outcome, code, detail)
+    /// Where it was applied, when that is not the commit's own namespace.
+    public var namespace: NamespaceID?
+    public init(id: Int64, outcome: Outcome, code: String? = nil, detail: String? = nil, namespace: NamespaceID? = nil) {
+        (self.id, self.outcome, self.code, self.detail, self.namespace) = (id, outcome, code, detail, namespace)
     }
 }
 

@@ -27,11 +27,14 @@ public struct Node: Codable, Hashable, Sendable {
     public var xattrs: [String: Data]
     /// No entry names it any more.
     public var deleted: Bool
+    /// A junction's: the shared folder that it stands for. It has no entries of its own.
+    public var shared: SharedFolder?
 
     public init(
         id: NodeID, sequence: Int64, mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, accessed: Timestamp,
         modified: Timestamp, changed: Timestamp, created: Timestamp, links: UInt32, version: VersionID? = nil,
-        content: Content? = nil, target: String? = nil, xattrs: [String: Data] = [:], deleted: Bool = false
+        content: Content? = nil, target: String? = nil, xattrs: [String: Data] = [:], deleted: Bool = false,
+        shared: SharedFolder? = nil
     ) {
         self.id = id
         self.sequence = sequence
@@ -49,6 +52,7 @@ public struct Node: Codable, Hashable, Sendable {
         self.target = target
         self.xattrs = xattrs
         self.deleted = deleted
+        self.shared = shared
     }
 }
 
