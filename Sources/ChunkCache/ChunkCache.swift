@@ -216,9 +216,9 @@ public final class ChunkCache: Sendable {
         state.withLock { $0.reservedBytes -= min($0.reservedBytes, UInt64(max(0, bytes))) }
     }
 
-    /// Forgets every chunk without a claim.
-    public func dropClean() {
-        evict { $0.takeClean() }
+    /// Forgets every chunk without a claim, but for some.
+    public func dropClean(except kept: Set<ChunkHash> = []) {
+        evict { $0.takeClean(except: kept) }
         descriptors.removeAll()
     }
 

@@ -9,7 +9,7 @@ import Testing
 
     private mutating func add(_ kind: LogKind, _ node: NodeID, in parent: NodeID, _ name: String, to target: NodeID? = nil) {
         records.append(LogRecord(
-            id: Int64(records.count + 1), kind: kind, inode: InodeNumber(rawValue: 2), node: node, parent: parent, name: name, otherParent: target,
+            id: Int64(records.count + 1), namespace: Namespace.home, kind: kind, inode: InodeNumber(rawValue: 2), node: node, parent: parent, name: name, otherParent: target,
             otherName: target.map { _ in name }, time: .now()))
     }
 

@@ -82,11 +82,11 @@ import Testing
             for part in [entries[..<cut], entries[max(0, cut - 3)...]] {
                 let wanted = nodes.filter { node in part.contains { $0.node == node.id } }
                 try short.system.tree.lock.withLock { () throws(FileSystemError) in
-                    var applier = FeedApplier(tree: short.system.tree)
+                    var applier = FeedApplier(tree: short.system.tree, namespace: short.system.tree.namespaces[Namespace.home]!)
                     try applier.list(.root, entries: Array(part), nodes: wanted)
                 }
                 try long.system.tree.lock.withLock { () throws(FileSystemError) in
-                    var applier = FeedApplier(tree: long.system.tree)
+                    var applier = FeedApplier(tree: long.system.tree, namespace: long.system.tree.namespaces[Namespace.home]!)
                     try applier.apply(entries: Array(part), nodes: wanted)
                 }
             }
@@ -105,7 +105,7 @@ import Testing
             try tree.lock.withLock { () throws(FileSystemError) in
                 try tree.change { try $0.execute(sql: "DELETE FROM log; DELETE FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
                 let parent = try tree.inode(folder).id, node = Self.node(&random, 1)
-                var applier = FeedApplier(tree: tree)
+                var applier = FeedApplier(tree: tree, namespace: tree.namespaces[Namespace.home]!)
                 try applier.list(folder, entries: [Entry(parent: parent, name: name, node: node.id, sequence: 1)], nodes: [node])
                 return applier.events.count
             }

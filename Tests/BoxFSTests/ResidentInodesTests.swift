@@ -104,7 +104,7 @@ private final class NothingElsewhere: MissingFetcher {
         done(.io)
         return Token()
     }
-    func prefetch(_ chunks: [ChunkReference]) {}
+    func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber) {}
     func isUploaded(_ inode: InodeNumber) -> Bool { false }
     var quota: (limit: UInt64?, used: UInt64) { (nil, 0) }
 }

@@ -23,7 +23,7 @@ struct BoxFSCommand: ParsableCommand {
             FlushCommand.self, CacheCommand.self, StatsCommand.self, TraceCommand.self, WhyCommand.self,
             HistoryCommand.self, CatCommand.self, DiffCommand.self, RestoreCommand.self, TrashCommand.self, UndoCommand.self,
             ConflictsCommand.self, ResolveCommand.self, SettingsCommand.self,
-            LinkCommand.self, AuditCommand.self, DoctorCommand.self, CompletionsCommand.self,
+            ShareCommand.self, LinkCommand.self, AuditCommand.self, DoctorCommand.self, CompletionsCommand.self,
         ])
 
     static func main() {

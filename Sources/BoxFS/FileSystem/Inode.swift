@@ -7,6 +7,8 @@ enum Hydration: Int64, Sendable { case unknown = 0, arriving = 1, complete = 2 }
 /// A node that the kernel, a handle or the log holds on to. `Tree.lock` guards every field but `file`'s own.
 final class Inode: @unchecked Sendable {
     let number: InodeNumber
+    /// The number of its namespace.
+    var namespace: Int64
     /// Changes once in a life: when the server merged a directory made here with one made elsewhere.
     var id: NodeID
     var mode: UInt32
@@ -45,8 +47,11 @@ final class Inode: @unchecked Sendable {
     /// Since `Tree.trim` last came by.
     var wasUsed = true
 
-    init(number: InodeNumber, id: NodeID, mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp) {
+    init(
+        number: InodeNumber, id: NodeID, namespace: Int64 = Namespace.home, mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp
+    ) {
         self.number = number
+        self.namespace = namespace
         self.id = id
         self.mode = mode
         self.uid = uid

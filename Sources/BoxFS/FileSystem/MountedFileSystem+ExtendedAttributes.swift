@@ -35,9 +35,10 @@ extension MountedFileSystem {
     }
 
     private func logXattr(_ inode: Inode, _ name: String) throws(FileSystemError) {
+        try tree.requireWritable(inode)
         let now = Timestamp.now()
         if inode.links > 0 {
-            let record = LogRecord(kind: .xattr, inode: inode.number, node: inode.id, attribute: name, time: now)
+            let record = LogRecord(namespace: inode.namespace, kind: .xattr, inode: inode.number, node: inode.id, attribute: name, time: now)
             try tree.change { try tree.record($0, record) }
         }
         inode.changed = now

@@ -9,6 +9,7 @@ extension MountedFileSystem {
             if flags & O_EXCL == 0, let number = try tree.entry(parent, name) {     // it came from elsewhere just now
                 inode = try tree.inode(number)
                 guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .exists }
+                if flags & O_ACCMODE != O_RDONLY { try tree.requireWritable(inode) }
                 if flags & O_TRUNC != 0 {
                     emptied(inode)
                     let file = try tree.content(of: inode)
@@ -33,6 +34,7 @@ extension MountedFileSystem {
         return try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
             guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .invalid }
+            if flags & O_ACCMODE != O_RDONLY { try tree.requireWritable(inode) }
             let keep = inode.pagesValid
             inode.pagesValid = true
             return OpenFile(handle: register(inode, flags: flags), keepCache: keep)
@@ -43,13 +45,21 @@ extension MountedFileSystem {
         try tree.lock.withLock { () throws(FileSystemError) in try tree.content(of: inode) }
     }
 
+    /// The role may have changed since the file was opened.
+    private func writableContent(_ inode: Inode) throws(FileSystemError) -> FileContent {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.requireWritable(inode)
+            return try tree.content(of: inode)
+        }
+    }
+
     func read(_ id: HandleID, offset: Int64, count: Int) throws(FileSystemError) -> [ReadPiece] {
         let handle = try handle(id)
         let file = try content(handle.inode)
         let ahead = handle.readAhead.withLock { $0.window(offset: offset, count: count) }
         if let ahead {
             let chunks = file.absentChunks(from: ahead.lowerBound, count: ahead.count)
-            if chunks.isEmpty { file.warm(from: ahead.lowerBound, count: ahead.count) } else { fetcher.prefetch(chunks) }
+            if chunks.isEmpty { file.warm(from: ahead.lowerBound, count: ahead.count) } else { fetcher.prefetch(chunks, for: handle.inode.number) }
         }
         return try file.read(offset: offset, count: count, inode: handle.inode.number)
     }
@@ -58,13 +68,15 @@ extension MountedFileSystem {
         guard !bytes.isEmpty else { return }
         guard offset >= 0, offset <= Int64(FileContent.maximumByteCount) - Int64(bytes.count) else { throw .fileTooBig }
         let handle = try handle(id)
-        let file = try content(handle.inode)
-        try checkQuota(growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
+        let file = try writableContent(handle.inode)
+        try checkQuota(handle.inode, growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
         try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
         tree.lock.withLock { contentChanged(handle.inode, file) }
     }
 
-    private func checkQuota(growth: Int64) throws(FileSystemError) {
+    /// A shared folder counts for its owner, whose quota the server knows.
+    private func checkQuota(_ inode: Inode, growth: Int64) throws(FileSystemError) {
+        guard inode.namespace == Namespace.home else { return }
         let (limit, used) = fetcher.quota
         guard growth > 0, let limit else { return }
         if used + tree.cache.unsentBytes + UInt64(growth) > limit { throw .quotaExceeded }
@@ -117,7 +129,7 @@ extension MountedFileSystem {
         let keepSize: Int32 = 1, punchHole: Int32 = 2, zeroRange: Int32 = 16     // fallocate(2)
         guard offset >= 0, length > 0, offset <= Int64.max - length else { throw .invalid }
         let handle = try handle(id)
-        let file = try content(handle.inode)
+        let file = try writableContent(handle.inode)
         let end = UInt64(offset + length)
         switch mode {
         case 0, keepSize, zeroRange, zeroRange | keepSize, punchHole | keepSize: break
@@ -126,7 +138,7 @@ extension MountedFileSystem {
         if mode & punchHole == 0 {
             guard end <= FileContent.maximumByteCount else { throw .fileTooBig }
             // The server's space cannot be set aside: what a quota would refuse is refused now.
-            try checkQuota(growth: Int64(end) - Int64(file.byteCount))
+            try checkQuota(handle.inode, growth: Int64(end) - Int64(file.byteCount))
         }
         if mode & (punchHole | zeroRange) != 0 { try file.punchHole(UInt64(offset)..<end, inode: handle.inode.number) }
         if mode & keepSize == 0, end > file.byteCount { try file.truncate(to: end, inode: handle.inode.number) }
@@ -144,14 +156,14 @@ extension MountedFileSystem {
         _ sourceID: HandleID, sourceOffset: Int64, _ targetID: HandleID, targetOffset: Int64, count: Int
     ) throws(FileSystemError) -> Int {
         let source = try handle(sourceID), target = try handle(targetID)
-        let from = try content(source.inode), to = try content(target.inode)
+        let from = try content(source.inode), to = try writableContent(target.inode)
         let size = from.byteCount
         guard sourceOffset >= 0, targetOffset >= 0 else { throw .invalid }
         guard UInt64(sourceOffset) < size else { return 0 }
         let length = min(UInt64(count), size - UInt64(sourceOffset))
         guard UInt64(targetOffset) + length <= FileContent.maximumByteCount else { throw .fileTooBig }
-        try checkQuota(growth: targetOffset + Int64(length) - Int64(to.byteCount))
-        if let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) {
+        try checkQuota(target.inode, growth: targetOffset + Int64(length) - Int64(to.byteCount))
+        if source.inode.namespace == target.inode.namespace, let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) {
             to.share(parts, at: Int(targetOffset) / FileContent.slotByteCount, newSize: UInt64(targetOffset) + length)
             tree.lock.withLock { contentChanged(target.inode, to) }
             return Int(length)

@@ -35,6 +35,7 @@ extension MountedFileSystem {
         if let size = changes.size { try truncate(number, to: size, logged: handle == nil) }
         return try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
+            try tree.requireWritable(inode)
             let now = Timestamp.now()
             var mask: AttributeMask = []
             var mode = inode.mode
@@ -50,7 +51,7 @@ extension MountedFileSystem {
             if changes.modified != nil { mask.insert(.modified) }
             guard !mask.isEmpty else { return attributes(inode) }
             if inode.links > 0 {
-                let record = LogRecord(kind: .setattr, inode: number, node: inode.id, mask: mask, time: now)
+                let record = LogRecord(namespace: inode.namespace, kind: .setattr, inode: number, node: inode.id, mask: mask, time: now)
                 try tree.change { try tree.record($0, record) }
             }
             inode.mode = mode
@@ -81,6 +82,7 @@ extension MountedFileSystem {
         guard size <= FileContent.maximumByteCount else { throw .fileTooBig }
         let (inode, file) = try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
+            try tree.requireWritable(inode)
             if size == 0, inode.isRegular { emptied(inode) }
             let file = try tree.content(of: inode)
             inode.uses += 1

@@ -33,6 +33,7 @@ extension MountedFileSystem {
         let directory = try tree.hydrated(parent)
         guard directory.links > 0 else { throw .notFound }
         guard try tree.entry(parent, name) == nil else { throw .exists }
+        try tree.requireWritable(directory)
         let now = Timestamp.now()
         var mode = mode
         var (uid, gid) = (options.uid, options.gid)
@@ -43,10 +44,10 @@ extension MountedFileSystem {
                 if mode & 0o170000 == FileType.directory.rawValue { mode |= 0o2000 }
             }
         }
-        let inode = tree.makeInode(mode: mode, uid: uid, gid: gid, device: device, time: now)
+        let inode = tree.makeInode(in: directory.namespace, mode: mode, uid: uid, gid: gid, device: device, time: now)
         inode.target = target
         if let target { inode.size = UInt64(target.utf8.count) }
-        let record = LogRecord(kind: .create, inode: inode.number, node: inode.id, parent: directory.id, name: name, time: now)
+        let record = LogRecord(namespace: directory.namespace, kind: .create, inode: inode.number, node: inode.id, parent: directory.id, name: name, time: now)
         try tree.change { database in
             try Self.insertEntry(database, parent, name, inode.number)
             try tree.record(database, record)
@@ -63,8 +64,10 @@ extension MountedFileSystem {
             guard !inode.isDirectory else { throw .notPermitted }
             guard inode.links > 0, directory.links > 0 else { throw .notFound }
             guard try tree.entry(newParent, newName) == nil else { throw .exists }
+            guard inode.namespace == directory.namespace else { throw .crossDevice }
+            try tree.requireWritable(directory)
             let now = Timestamp.now()
-            let record = LogRecord(kind: .link, inode: number, node: inode.id, parent: directory.id, name: newName, time: now)
+            let record = LogRecord(namespace: directory.namespace, kind: .link, inode: number, node: inode.id, parent: directory.id, name: newName, time: now)
             try tree.change { database in
                 try Self.insertEntry(database, newParent, newName, number)
                 try tree.record(database, record)
@@ -83,6 +86,7 @@ extension MountedFileSystem {
             let directory = try tree.hydrated(parent)
             let inode = try tree.requireEntry(parent, name)
             guard !inode.isDirectory else { throw .isDirectory }
+            try tree.requireWritable(directory)
             try remove(inode, from: directory, name)
         }
     }
@@ -92,6 +96,9 @@ extension MountedFileSystem {
             let directory = try tree.hydrated(parent)
             let inode = try tree.requireEntry(parent, name)
             guard inode.isDirectory else { throw .notDirectory }
+            try tree.requireWritable(directory)
+            // As a mount point: it is left by `boxfs share leave`, so that `rm -r` never means that.
+            guard !tree.isJunction(inode) else { throw .busy }
             try requireEmpty(inode)
             try remove(inode, from: directory, name)
         }
@@ -105,7 +112,7 @@ extension MountedFileSystem {
     private func remove(_ inode: Inode, from directory: Inode, _ name: String) throws(FileSystemError) {
         let now = Timestamp.now()
         let record = LogRecord(
-            kind: .remove, inode: inode.number, node: inode.id, parent: directory.id, name: name, version: inode.version, time: now)
+            namespace: directory.namespace, kind: .remove, inode: inode.number, node: inode.id, parent: directory.id, name: name, version: inode.version, time: now)
         try tree.change { database in
             try Self.deleteEntry(database, directory.number, name)
             try tree.record(database, record)
@@ -132,7 +139,10 @@ extension MountedFileSystem {
             let inode = try tree.requireEntry(parent, name)
             let target = try tree.entry(newParent, newName).map { number throws(FileSystemError) in try tree.inode(number) }
             guard to.links > 0 else { throw .notFound }
+            guard from.namespace == to.namespace else { throw .crossDevice }
+            try tree.requireWritable(from)
             if inode.isDirectory, try tree.isInside(newParent, inode.number) { throw .invalid }
+            if let target, target !== inode, tree.isJunction(target) { throw .busy }
             if flags == exchange {
                 guard let target else { throw .notFound }
                 if target.isDirectory, try tree.isInside(parent, target.number) { throw .invalid }
@@ -157,7 +167,7 @@ extension MountedFileSystem {
         // The content of an atomically replaced file must reach the log before the rename that shows it.
         try tree.logContent(inode)
         let record = LogRecord(
-            kind: .rename, inode: inode.number, node: inode.id, parent: from.id, name: name, otherNode: target?.id,
+            namespace: from.namespace, kind: .rename, inode: inode.number, node: tree.entryID(inode), parent: from.id, name: name, otherNode: target?.id,
             otherParent: to.id, otherName: newName, version: target?.version, time: now)
         try tree.change { database in
             try Self.deleteEntry(database, from.number, name)
@@ -175,7 +185,7 @@ extension MountedFileSystem {
     private func swap(_ one: Inode, _ from: Inode, _ name: String, _ other: Inode, _ to: Inode, _ otherName: String) throws(FileSystemError) {
         let now = Timestamp.now()
         let record = LogRecord(
-            kind: .exchange, inode: one.number, node: one.id, parent: from.id, name: name, otherNode: other.id,
+            namespace: from.namespace, kind: .exchange, inode: one.number, node: tree.entryID(one), parent: from.id, name: name, otherNode: other.id,
             otherParent: to.id, otherName: otherName, time: now)
         try tree.change { database in
             try Self.deleteEntry(database, from.number, name)

@@ -23,7 +23,7 @@ struct FileSystemOptions: Sendable {
 protocol MissingFetcher: AnyObject, Sendable {
     func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken
     /// Chunks that a sequential reader will want soon.
-    func prefetch(_ chunks: [ChunkReference])
+    func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber)
     /// Whether the server has all of the inode's changes.
     func isUploaded(_ inode: InodeNumber) -> Bool
     /// statfs(2)'s numbers: bytes that may be stored (nil: no limit) and bytes stored.

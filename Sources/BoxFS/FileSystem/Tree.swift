@@ -19,6 +19,8 @@ final class Tree: @unchecked Sendable {
 
     // Guarded by `lock`.
     var inodes: [InodeNumber: Inode] = [:]
+    /// By number; the home is there from the first mount on.
+    var namespaces: [Int64: Namespace] = [:]
     /// How often the kernel was told of each inode and has not forgotten it (fuse_lowlevel.h, `forget`). It may know a million of
     /// them; of those that nothing else holds, only some stay in `inodes`.
     private(set) var lookups: [InodeNumber: UInt64] = [:]
@@ -56,6 +58,7 @@ final class Tree: @unchecked Sendable {
         self.cache = cache
         nextInode = try database.read { UInt64(try Int64.fetchOne($0, sql: "SELECT max(inode) FROM nodes") ?? 1) + 1 }
         lastLog = try database.read { try Int64.fetchOne($0, sql: "SELECT max(id) FROM log") ?? 0 }
+        for namespace in try database.read({ try Namespace.fetchAll($0) }) { namespaces[namespace.number] = namespace }
     }
 
     // MARK: Inodes
@@ -75,7 +78,9 @@ final class Tree: @unchecked Sendable {
         return inode
     }
 
+    /// A junction's is the root of what it leads to.
     func inode(of id: NodeID) throws(FileSystemError) -> Inode? {
+        if namespaces.count > 1, let shared = namespaces.values.first(where: { $0.junction == id }) { return try inode(shared.root) }
         let known = try database.read { database in
             try Int64.fetchOne(database.cachedStatement(sql: "SELECT inode FROM nodes WHERE id = ?"), arguments: [id.data])
         }
@@ -97,9 +102,9 @@ final class Tree: @unchecked Sendable {
     }
 
     /// A number for a node that is about to be made; `register` it once its rows are written.
-    func makeInode(id: NodeID = .make(), mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp) -> Inode {
+    func makeInode(id: NodeID = .make(), in namespace: Int64, mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp) -> Inode {
         defer { nextInode += 1 }
-        return Inode(number: InodeNumber(rawValue: nextInode), id: id, mode: mode, uid: uid, gid: gid, device: device, time: time)
+        return Inode(number: InodeNumber(rawValue: nextInode), id: id, namespace: namespace, mode: mode, uid: uid, gid: gid, device: device, time: time)
     }
 
     func register(_ inode: Inode) {
@@ -265,7 +270,7 @@ final class Tree: @unchecked Sendable {
     func logContent(_ inode: Inode) throws(FileSystemError) {
         guard let file = inode.file, file.hasUnlogged else { return }
         if inode.links > 0, inode.contentLogged <= lastCut {
-            let entry = LogRecord(kind: .content, inode: inode.number, node: inode.id, time: inode.modified)
+            let entry = LogRecord(namespace: inode.namespace, kind: .content, inode: inode.number, node: inode.id, time: inode.modified)
             try change { try record($0, entry) }
             inode.contentLogged = lastLog
         }

@@ -19,6 +19,7 @@ struct Batch: Sendable {
     }
 
     let lastLog: Int64
+    let namespace: Int64
     /// All but contents.
     var operations: [NumberedOperation]
     var files: [File]
@@ -30,14 +31,14 @@ extension Batch {
     /// Records in one batch: with the contents, at most the server's 5,000 operations.
     static let maximumRecords = 4000
 
-    /// Cuts the log; nil when it is empty. Under `Tree.lock`.
-    static func cut(_ tree: Tree) throws(FileSystemError) -> Batch? {
+    /// Cuts what the log holds of a namespace; nil when that is nothing. Under `Tree.lock`.
+    static func cut(_ tree: Tree, _ namespace: Int64) throws(FileSystemError) -> Batch? {
         try tree.commit()
-        let records = try tree.database.read { try LogRecord.fetch($0, after: 0, limit: maximumRecords) }
+        let records = try tree.database.read { try LogRecord.fetch($0, namespace, limit: maximumRecords) }
         guard let last = records.last else { return nil }
         let kept = withoutTemporaries(records)
         let created = Set(kept.lazy.filter { $0.kind == .create }.map(\.node))
-        var batch = Batch(lastLog: last.id, operations: [], files: [], isPartial: records.count == maximumRecords)
+        var batch = Batch(lastLog: last.id, namespace: namespace, operations: [], files: [], isPartial: records.count == maximumRecords)
         var masks: [NodeID: AttributeMask] = [:]
         var attributeRecords: [LogRecord] = []
         var xattrs: Set<String> = []
@@ -62,7 +63,7 @@ extension Batch {
             guard let inode = try? tree.inode(record.inode), inode.links > 0 else { continue }
             batch.add(record, record.attributeOperation(inode, masks[record.node] ?? []))
         }
-        tree.lastCut = last.id
+        tree.lastCut = max(tree.lastCut, last.id)
         return batch
     }
 

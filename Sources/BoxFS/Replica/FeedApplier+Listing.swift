@@ -12,7 +12,7 @@ extension FeedApplier {
         guard !waits else { return try apply(entries: entries, nodes: rows) }
         let known = try knownNodes(rows), taken = try takenNames(entries, in: directory)
         var new: [NodeID: Node] = [:]
-        for node in rows where !node.deleted && FileType(mode: node.mode) != nil && !known.contains(node.id) { new[node.id] = node }
+        for node in rows where !node.deleted && node.shared == nil && FileType(mode: node.mode) != nil && !known.contains(node.id) { new[node.id] = node }
         var others: [Entry] = [], names: [String] = []
         try tree.change { database in
             for entry in entries {
@@ -20,15 +20,17 @@ extension FeedApplier {
                     others.append(entry)    // known here, or a further name of a file
                     continue
                 }
-                let inode = try tree.insert(node, database)
+                let inode = try tree.insert(node, in: namespace.number, database)
                 try MountedFileSystem.insertEntry(database, directory, entry.name, inode, sequence: entry.sequence)
                 names.append(entry.name)
             }
         }
         tree.inodes[directory]?.directoryVersion += 1
         // The kernel remembers names only of a directory that it was told of.
-        if directory == .root || tree.lookups[directory] != nil { tell(names.map { .entry($0, in: directory) }) }
-        if !others.isEmpty { try apply(entries: others, nodes: rows.filter { node in others.contains { $0.node == node.id } }) }
+        if directory == .root || tree.lookups[directory] != nil { events += names.map { .entry($0, in: directory) } }
+        if !others.isEmpty { try apply(entries: others, nodes: rows.filter { node in
+            others.contains { $0.node == node.id } || rows.contains { $0.shared?.root == node.id }
+        }) }
     }
 
     private func takenNames(_ entries: [Entry], in directory: InodeNumber) throws(FileSystemError) -> Set<String> {
@@ -51,8 +53,8 @@ extension FeedApplier {
 
 extension Tree {
     /// Writes the rows of a node that is new here. Within a `change`.
-    fileprivate func insert(_ node: Node, _ database: Database) throws -> InodeNumber {
-        let inode = makeInode(id: node.id, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
+    fileprivate func insert(_ node: Node, in namespace: Int64, _ database: Database) throws -> InodeNumber {
+        let inode = makeInode(id: node.id, in: namespace, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
         inode.assign(node)
         inode.links = node.links
         if inode.isDirectory { inode.hydration = .unknown }

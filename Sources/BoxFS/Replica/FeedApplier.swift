@@ -9,21 +9,27 @@ import Shared
 /// `deferred` until the server answered our change: what a program wrote here must not jump back.
 struct FeedApplier {
     let tree: Tree
-    private(set) var events: [KernelEvent] = []
-    mutating func tell(_ more: [KernelEvent]) { events += more }
-    private var nodes: [NodeID: Node] = [:]
+    /// Whose rows these are: what belongs to another namespace by now is passed over.
+    let namespace: Namespace
+    var events: [KernelEvent] = []
+    var nodes: [NodeID: Node] = [:]
 
-    init(tree: Tree) { self.tree = tree }
+    init(tree: Tree, namespace: Namespace) { (self.tree, self.namespace) = (tree, namespace) }
 
     mutating func apply(entries: [Entry], nodes rows: [Node]) throws(FileSystemError) {
         for node in rows { nodes[node.id] = node }
         for node in rows where !node.deleted {
-            if let inode = try tree.inode(of: node.id) { try update(inode, node) }
+            if let shared = node.shared {
+                try junction(node, shared)
+            } else if let inode = try tree.inode(of: node.id), inode.namespace == namespace.number {
+                try update(inode, node)
+            }
         }
         for entry in entries.sorted(by: { $0.sequence < $1.sequence }) { try apply(entry) }
         for node in rows where node.deleted {
-            if let inode = try tree.inode(of: node.id) { try delete(inode, node) }
+            if let inode = try tree.inode(of: node.id), inode.namespace == namespace.number { try delete(inode, node) }
         }
+        if namespace.isHome { try noticeLoss() }
     }
 
     // MARK: Nodes
@@ -83,7 +89,7 @@ struct FeedApplier {
     // MARK: Entries
 
     private mutating func apply(_ entry: Entry) throws(FileSystemError) {
-        guard let parent = try tree.inode(of: entry.parent), parent.isDirectory, parent.hydration != .unknown else { return }
+        guard let parent = try tree.inode(of: entry.parent), parent.isDirectory, parent.hydration != .unknown, parent.namespace == namespace.number else { return }
         defer { tree.releaseIfUnused(parent) }
         if try tree.isPending(entry: entry.name, in: entry.parent) { return try wait(entry) }
         let current = try tree.database.read { database in
@@ -94,7 +100,9 @@ struct FeedApplier {
         }
         if let current, current.sequence > entry.sequence { return }
         if entry.deleted {
-            guard let current, try tree.inode(of: entry.node)?.number == current.inode else { return }
+            guard let current, let inode = try tree.inode(of: entry.node), inode.number == current.inode else { return }
+            // The folder itself was removed as a part of the home, before it became a shared one: that is over.
+            if tree.isJunction(inode), namespace.isHome, inode.id == entry.node { return }
             return try removeEntry(parent.number, entry.name, current.inode)
         }
         guard let inode = try inode(for: entry.node) else { return }
@@ -106,6 +114,12 @@ struct FeedApplier {
             }
             return
         }
+        if inode.namespace != namespace.number, !tree.isJunction(inode) {
+            // Moved here, or out of there, by a change that the server did not take.
+            try tree.move(inode, to: namespace.number)
+            inode.sequence = 0
+            if let node = nodes[entry.node] { try update(inode, node) }
+        }
         if let current { try removeEntry(parent.number, entry.name, current.inode) }
         // A directory stands in one place: where it was before is gone, even if that row comes later.
         if inode.isDirectory, let (old, name) = try tree.place(of: inode.number) { try removeEntry(old, name, inode.number) }
@@ -114,7 +128,8 @@ struct FeedApplier {
         events.append(.entry(entry.name, in: parent.number))
     }
 
-    private mutating func removeEntry(_ parent: InodeNumber, _ name: String, _ child: InodeNumber) throws(FileSystemError) {
+    mutating func removeEntry(_ parent: InodeNumber, _ name: String, _ child: InodeNumber) throws(FileSystemError) {
+        if tree.namespaces.count > 1, let shared = tree.namespaces.values.first(where: { $0.root == child }) { shared.name = name }
         try tree.change { try MountedFileSystem.deleteEntry($0, parent, name) }
         if let directory = tree.inodes[parent] { directory.directoryVersion += 1 }
         events.append(.deleted(name, of: child, in: parent))
@@ -124,7 +139,8 @@ struct FeedApplier {
     private mutating func inode(for id: NodeID) throws(FileSystemError) -> Inode? {
         if let inode = try tree.inode(of: id) { return inode }
         guard let node = nodes[id], !node.deleted, FileType(mode: node.mode) != nil else { return nil }
-        let inode = tree.makeInode(id: id, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
+        if let shared = node.shared { return try root(of: shared, junction: id) }
+        let inode = tree.makeInode(id: id, in: namespace.number, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
         inode.assign(node)
         inode.links = node.links
         if inode.isDirectory { inode.hydration = .unknown }
@@ -148,19 +164,20 @@ struct FeedApplier {
         try tree.change { database in
             let packed = try JSONEncoder().encode(row)
             try database.cachedStatement(sql: """
-                INSERT INTO deferred (kind, key, sequence, row) VALUES (?, ?, ?, ?)
-                ON CONFLICT (kind, key) DO UPDATE SET sequence = excluded.sequence, row = excluded.row WHERE excluded.sequence >= sequence
-                """).execute(arguments: [kind.rawValue, key, sequence, packed])
+                INSERT INTO deferred (namespace, kind, key, sequence, row) VALUES (?, ?, ?, ?, ?)
+                ON CONFLICT (kind, key) DO UPDATE SET namespace = excluded.namespace, sequence = excluded.sequence, row = excluded.row
+                WHERE excluded.sequence >= sequence OR excluded.namespace <> namespace
+                """).execute(arguments: [namespace.number, kind.rawValue, key, sequence, packed])
         }
     }
 
     /// Tries all rows that wait; those whose reason to wait still stands wait on.
     mutating func applyDeferred() throws(FileSystemError) {
         let rows = try tree.database.read { database in
-            try Row.fetchAll(database, sql: "SELECT kind, row FROM deferred").map { (kind: $0[0] as Int64, row: $0[1] as Data) }
+            try Row.fetchAll(database, sql: "SELECT kind, row FROM deferred WHERE namespace = ?", arguments: [namespace.number]).map { (kind: $0[0] as Int64, row: $0[1] as Data) }
         }
         guard !rows.isEmpty else { return }
-        try tree.change { try $0.execute(sql: "DELETE FROM deferred") }
+        try tree.change { try $0.execute(sql: "DELETE FROM deferred WHERE namespace = ?", arguments: [namespace.number]) }
         let decoder = JSONDecoder()
         try apply(
             entries: rows.filter { $0.kind == Kind.entry.rawValue }.compactMap { try? decoder.decode(Entry.self, from: $0.row) },

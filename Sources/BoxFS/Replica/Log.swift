@@ -20,6 +20,8 @@ struct AttributeMask: OptionSet, Sendable {
 /// One change that the server does not have yet.
 struct LogRecord: Sendable {
     var id: Int64 = 0
+    /// The number of the namespace whose commit sends it.
+    var namespace: Int64
     var kind: LogKind
     var inode: InodeNumber
     var node: NodeID
@@ -47,25 +49,26 @@ struct LogRecord: Sendable {
     /// - Returns: the record's number.
     func insert(_ database: Database) throws -> Int64 {
         try database.cachedStatement(sql: """
-            INSERT INTO log (kind, inode, node, parent, name, other_node, other_parent, other_name, detail, time)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO log (namespace, kind, inode, node, parent, name, other_node, other_parent, other_name, detail, time)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """).execute(arguments: [
-                kind.rawValue, Int64(inode.rawValue), node.data, parent?.data, name, otherNode?.data, otherParent?.data,
+                namespace, kind.rawValue, Int64(inode.rawValue), node.data, parent?.data, name, otherNode?.data, otherParent?.data,
                 otherName, detail, time.nanoseconds,
             ])
         return database.lastInsertedRowID
     }
 
-    static func fetch(_ database: Database, after: Int64, limit: Int) throws -> [LogRecord] {
+    /// The records of one namespace, in order.
+    static func fetch(_ database: Database, _ namespace: Int64, limit: Int) throws -> [LogRecord] {
         let statement = try database.cachedStatement(sql: """
             SELECT id, kind, inode, node, parent, name, other_node, other_parent, other_name, detail, time
-            FROM log WHERE id > ? ORDER BY id LIMIT ?
+            FROM log WHERE namespace = ? ORDER BY id LIMIT ?
             """)
-        return try Row.fetchAll(statement, arguments: [after, limit]).map { row in
+        return try Row.fetchAll(statement, arguments: [namespace, limit]).map { row in
             guard let kind = LogKind(rawValue: row[1]), let node = NodeID(bytes: row[3] as Data) else { throw FileSystemError.io }
             func id(_ column: Int) -> NodeID? { (row[column] as Data?).flatMap { NodeID(bytes: $0) } }
             var record = LogRecord(
-                id: row[0], kind: kind, inode: InodeNumber(rawValue: UInt64(row[2] as Int64)), node: node, parent: id(4),
+                id: row[0], namespace: namespace, kind: kind, inode: InodeNumber(rawValue: UInt64(row[2] as Int64)), node: node, parent: id(4),
                 name: row[5], otherNode: id(6), otherParent: id(7), otherName: row[8], time: Timestamp(nanoseconds: row[10]))
             switch kind {
             case .setattr: record.mask = AttributeMask(rawValue: row[9])

@@ -6,6 +6,8 @@ import Shared
 /// after a crash too, is the same commit word for word.
 struct Outgoing: Sendable {
     var lastLog: Int64
+    /// The number of the namespace that it goes to.
+    var namespace: Int64
     var request: CommitRequest
     /// Chunks that the server may not have: each holds a claim on the cache until the answer.
     var claims: [ChunkReference] = []
@@ -42,14 +44,29 @@ struct Outgoing: Sendable {
         return all
     }
 
-    static func load(_ tree: Tree) throws(FileSystemError) -> Outgoing? {
+    static func load(_ tree: Tree, _ namespace: Int64) throws(FileSystemError) -> Outgoing? {
         try tree.database.read { database in
-            guard let row = try Row.fetchOne(database, sql: "SELECT last_log, request, sealed FROM outbox") else { return nil }
-            let sealed = try JSONDecoder().decode(Sealed.self, from: row[2] as Data)
-            return Outgoing(
-                lastLog: row[0], request: try JSONDecoder().decode(CommitRequest.self, from: row[1] as Data),
-                claims: try Manifest.unpack(sealed.claims), pages: sealed.pages.map { Array($0) })
+            try Row.fetchOne(database, sql: "SELECT last_log, namespace, request, sealed FROM outbox WHERE namespace = ?", arguments: [namespace]).map(Self.init)
         }
+    }
+
+    static func loadAll(_ tree: Tree) throws(FileSystemError) -> [Outgoing] {
+        try tree.database.read { database in
+            try Row.fetchAll(database, sql: "SELECT last_log, namespace, request, sealed FROM outbox").map(Self.init)
+        }
+    }
+
+    private init(_ row: Row) throws {
+        let sealed = try JSONDecoder().decode(Sealed.self, from: row[3] as Data)
+        self.init(
+            lastLog: row[0], namespace: row[1], request: try JSONDecoder().decode(CommitRequest.self, from: row[2] as Data),
+            claims: try Manifest.unpack(sealed.claims), pages: sealed.pages.map { Array($0) })
+    }
+
+    init(
+        lastLog: Int64, namespace: Int64, request: CommitRequest, claims: [ChunkReference] = [], pages: [[UInt8]] = []
+    ) {
+        (self.lastLog, self.namespace, self.request, self.claims, self.pages) = (lastLog, namespace, request, claims, pages)
     }
 
     func save(_ tree: Tree) throws {
@@ -59,9 +76,9 @@ struct Outgoing: Sendable {
             try tree.change {
                 try $0.execute(
                     sql: """
-                        INSERT INTO outbox (id, last_log, request, sealed) VALUES (1, ?, ?, ?)
-                        ON CONFLICT (id) DO UPDATE SET last_log = excluded.last_log, request = excluded.request, sealed = excluded.sealed
-                        """, arguments: [lastLog, body, sealed])
+                        INSERT INTO outbox (namespace, last_log, request, sealed) VALUES (?, ?, ?, ?)
+                        ON CONFLICT (namespace) DO UPDATE SET last_log = excluded.last_log, request = excluded.request, sealed = excluded.sealed
+                        """, arguments: [namespace, lastLog, body, sealed])
             }
             try tree.commit()
         }

@@ -55,10 +55,10 @@ final class Replica: Sendable {
                     try tree.makeRoot(root, namespace: configuration.namespace, cursor: information.sequence)
                 }
             }
-            let chunks = ChunkFetcher(remote: remote, cache: cache, namespace: configuration.namespace)
+            let chunks = ChunkFetcher(remote: remote, cache: cache)
             let synchronizer = try Synchronizer(
-                tree: tree, remote: remote, chunks: chunks, namespace: configuration.namespace, device: configuration.device,
-                deadlineSeconds: configuration.deadlineSeconds)
+                tree: tree, remote: remote, chunks: chunks, device: configuration.device,
+                deadlineSeconds: configuration.deadlineSeconds, rescueFolder: configuration.stateDirectory + "/rescue")
             return Replica(tree: tree, cache: cache, synchronizer: synchronizer, remote: remote, configuration: configuration)
         } catch let error as StartError {
             throw error
@@ -108,7 +108,7 @@ extension Tree {
         root.hydration = .unknown
         register(root)
         try setMeta("namespace", namespace.description)
-        try setMeta("cursor", String(cursor))
+        try save(Namespace(number: Namespace.home, id: namespace, root: .root, junction: nil, role: .owner, cursor: cursor))
         try commit()
     }
 
@@ -123,7 +123,8 @@ extension Tree {
                 UPDATE nodes SET hydrated = 0 WHERE hydrated = 1 AND hydrated < 2 AND mode & 61440 = 16384
                 """)
         }
-        lastCut = try Outgoing.load(self)?.lastLog ?? 0
+        let outgoing = try Outgoing.loadAll(self)
+        lastCut = outgoing.map(\.lastLog).max() ?? 0
         // A power cut may have kept a row and lost what was written to its segment without fsync: what is there counts.
         let segmentRows = try database.read { database in
             try Row.fetchAll(database, sql: "SELECT inode, slot, file, length FROM segments").map { ($0[0] as Int64, $0[1] as Int64, $0[2] as Int64, $0[3] as Int64) }
@@ -141,7 +142,7 @@ extension Tree {
             }
         }
         var claims: [ChunkHash: Int] = [:]
-        for chunk in try Outgoing.load(self)?.claims ?? [] { claims[chunk.hash, default: 0] += 1 }
+        for chunk in outgoing.flatMap(\.claims) { claims[chunk.hash, default: 0] += 1 }
         cache.resetUnsentClaims(claims)
         let changed = try database.read {
             try Int64.fetchAll($0, sql: "SELECT DISTINCT inode FROM log WHERE kind = ?", arguments: [LogKind.content.rawValue])

@@ -1,9 +1,14 @@
 extension ReplicaDatabase {
     /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
-    static let formatVersion = 1
+    static let formatVersion = 2
 
     static let schema = """
         CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+        -- The home (1) and the shared folders. root: an inode; junction: the home's node that stands for it there; lost: no right is left.
+        CREATE TABLE namespaces (
+            number INTEGER PRIMARY KEY AUTOINCREMENT, id BLOB NOT NULL, root INTEGER NOT NULL, junction BLOB, role TEXT NOT NULL,
+            cursor INTEGER NOT NULL, lost INTEGER NOT NULL, caught_up INTEGER NOT NULL);
 
         -- inode: the kernel's number; the root is 1. hydrated: 0 entries unknown, 1 on their way, 2 all here.
         -- pages: packed hashes of the manifest's pages while the manifest itself is not here, otherwise null.
@@ -11,7 +16,8 @@ extension ReplicaDatabase {
             inode INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, mode INTEGER NOT NULL, uid INTEGER NOT NULL,
             gid INTEGER NOT NULL, device INTEGER NOT NULL, accessed INTEGER NOT NULL, modified INTEGER NOT NULL,
             changed INTEGER NOT NULL, created INTEGER NOT NULL, links INTEGER NOT NULL, size INTEGER NOT NULL,
-            version BLOB, pages BLOB, target TEXT, xattrs BLOB, hydrated INTEGER NOT NULL, sequence INTEGER NOT NULL);
+            version BLOB, pages BLOB, target TEXT, xattrs BLOB, hydrated INTEGER NOT NULL, sequence INTEGER NOT NULL,
+            namespace INTEGER NOT NULL);
         CREATE INDEX nodes_unhydrated ON nodes (inode) WHERE hydrated < 2 AND mode & 61440 = 16384;
         CREATE INDEX nodes_unlinked ON nodes (inode) WHERE links = 0;
 
@@ -28,18 +34,18 @@ extension ReplicaDatabase {
             inode INTEGER NOT NULL, slot INTEGER NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
             PRIMARY KEY (inode, slot)) WITHOUT ROWID;
 
-        -- Changes that the server does not have, in order. Identifiers are the wire's; kinds are LogKind.
+        -- Changes that the server does not have, in order. Identifiers are the wire's; kinds are LogKind; namespace: whose commit sends it.
         CREATE TABLE log (
-            id INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, inode INTEGER NOT NULL, node BLOB NOT NULL,
+            id INTEGER PRIMARY KEY AUTOINCREMENT, namespace INTEGER NOT NULL, kind INTEGER NOT NULL, inode INTEGER NOT NULL, node BLOB NOT NULL,
             parent BLOB, name TEXT, other_node BLOB, other_parent BLOB, other_name TEXT, detail, time INTEGER NOT NULL);
         CREATE INDEX log_node ON log (node);
         CREATE INDEX log_other_node ON log (other_node) WHERE other_node IS NOT NULL;
         CREATE INDEX log_entry ON log (parent, name);
         CREATE INDEX log_other_entry ON log (other_parent, other_name) WHERE other_parent IS NOT NULL;
 
-        -- The commit that is being sent: repeated word for word until it is answered.
-        CREATE TABLE outbox (id INTEGER PRIMARY KEY CHECK (id = 1), last_log INTEGER NOT NULL, request BLOB NOT NULL, sealed BLOB NOT NULL);
+        -- The commits that are being sent, one for each namespace: repeated word for word until they are answered.
+        CREATE TABLE outbox (namespace INTEGER PRIMARY KEY, last_log INTEGER NOT NULL, request BLOB NOT NULL, sealed BLOB NOT NULL);
         -- Rows of the change feed that wait until our own changes of the same thing are answered.
-        CREATE TABLE deferred (kind INTEGER NOT NULL, key BLOB NOT NULL, sequence INTEGER NOT NULL, row BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+        CREATE TABLE deferred (namespace INTEGER NOT NULL, kind INTEGER NOT NULL, key BLOB NOT NULL, sequence INTEGER NOT NULL, row BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
         """
 }

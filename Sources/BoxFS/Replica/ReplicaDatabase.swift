@@ -34,7 +34,7 @@ final class ReplicaDatabase: Sendable {
         walPath = path + "-wal"
         try queue.inDatabase { database in
             let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-            guard version <= Self.formatVersion else { throw ReplicaFormatError(found: version) }
+            guard version == 0 || version == Self.formatVersion else { throw ReplicaFormatError(found: version) }
             if version == 0 {
                 try database.inTransaction {
                     try database.execute(sql: Self.schema)
@@ -47,7 +47,11 @@ final class ReplicaDatabase: Sendable {
 
     struct ReplicaFormatError: Error, CustomStringConvertible {
         let found: Int
-        var description: String { "The replica was written by a newer BoxFS (format \(found)); this one reads up to \(ReplicaDatabase.formatVersion)." }
+        var description: String {
+            found > ReplicaDatabase.formatVersion
+                ? "The replica was written by a newer BoxFS (format \(found)); this one reads format \(ReplicaDatabase.formatVersion)."
+                : "The replica was written by an older BoxFS (format \(found)); this one reads format \(ReplicaDatabase.formatVersion). Send what waits in it with that version, then mount with a new --cache-dir."
+        }
     }
 
     /// Reads; does not open a transaction.

@@ -8,8 +8,8 @@ extension Synchronizer {
     func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
         let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: missing == .cacheRoom ? .noSpace : .io, done: done)
         switch missing {
-        case .chunk(let hash, let length, _):
-            waiter.onEnd(chunks.fetch(ChunkReference(hash: hash, length: length)) { error in
+        case .chunk(let hash, let length, let number):
+            waiter.onEnd(chunks.fetch(ChunkReference(hash: hash, length: length), of: namespaceID(of: number)) { error in
                 waiter.finish(error.map(Self.translated))
             })
         case .directory(let number): hydrate(number) { waiter.finish($0) }
@@ -27,7 +27,15 @@ extension Synchronizer {
         return waiter
     }
 
-    func prefetch(_ references: [ChunkReference]) { chunks.prefetch(references) }
+    func prefetch(_ references: [ChunkReference], for number: InodeNumber) { chunks.prefetch(references, of: namespaceID(of: number)) }
+
+    /// Who has the right to an inode's chunks; the home where nothing is known any more.
+    private func namespaceID(of number: InodeNumber) -> NamespaceID {
+        tree.lock.withLock {
+            let number = (try? tree.inode(number))?.namespace ?? Namespace.home
+            return (tree.namespaces[number] ?? tree.namespaces[Namespace.home]!).id
+        }
+    }
 
     static func translated(_ error: RemoteError) -> FileSystemError {
         switch error {
@@ -55,8 +63,9 @@ extension Synchronizer {
     private func fetchManifest(_ number: InodeNumber, _ waiter: Waiter) async throws(FileSystemError) {
         let pages = try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(number).pages }
         guard let pages else { return }
+        let namespace = namespaceID(of: number)
         var packed: [Data] = []
-        for page in pages { packed.append(try await persistently(waiter) { Data(try await self.remote.page(self.namespace, page)) }) }
+        for page in pages { packed.append(try await persistently(waiter) { Data(try await self.remote.page(namespace, page)) }) }
         try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
             guard inode.pages == pages else { return }      // replaced meanwhile: the operation finds out

@@ -28,32 +28,54 @@ extension Synchronizer {
     private func fetchEntries(_ number: InodeNumber) async throws(FileSystemError) {
         let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: .io) { _ in }
         defer { waiter.finish(nil) }
-        guard let id = try expect([number])[number] else { return }
+        guard var place = try expect([number])[number] else { return }
         defer { release([number]) }
         var after: String?
         while true {
-            let start = after
-            let page = try await persistently(waiter) { try await self.remote.children(self.namespace, id, after: start) }
+            let (start, now) = (after, place)
+            let page: TreePage
+            do throws(FileSystemError) {
+                page = try await persistently(waiter) { try await self.remote.children(now.namespace.id, now.id, after: start) }
+            } catch {
+                // It may have become a shared folder meanwhile.
+                guard let moved = try self.place(of: number), moved.namespace !== place.namespace else { throw error }
+                (place, after) = (moved, nil)
+                continue
+            }
             connected(nil)
-            guard try take(page.sequence, number, page.entries, page.nodes, isLast: page.next == nil) else { continue }
+            guard try take(page.sequence, place.namespace, number, page.entries, page.nodes, isLast: page.next == nil) else {
+                if let moved = try self.place(of: number), moved.namespace !== place.namespace { (place, after) = (moved, nil) }
+                continue
+            }
             guard let next = page.next else { return }
             after = next
+        }
+    }
+
+    /// How the server is asked for a directory.
+    private struct Place { let id: NodeID, namespace: Namespace }
+
+    private func place(of number: InodeNumber) throws(FileSystemError) -> Place? {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = try tree.directory(number)
+            return Place(id: inode.id, namespace: try tree.namespace(of: inode))
         }
     }
 
     /// Says that entries of these directories arrive: from here on the feed's rows of them are taken, so that no change falls between two
     /// pages. Keeps them in memory until `release`.
     /// - Returns: the directories that are not complete.
-    private func expect(_ numbers: [InodeNumber]) throws(FileSystemError) -> [InodeNumber: NodeID] {
+    private func expect(_ numbers: [InodeNumber]) throws(FileSystemError) -> [InodeNumber: Place] {
         try tree.lock.withLock { () throws(FileSystemError) in
-            var wanted: [InodeNumber: NodeID] = [:]
+            var wanted: [InodeNumber: Place] = [:]
             for number in numbers {
                 let inode = try tree.directory(number)
                 guard inode.hydration != .complete else { continue }
+                let namespace = try tree.namespace(of: inode)
                 inode.hydration = .arriving
                 inode.uses += 1
                 tree.markDirty(inode)
-                wanted[number] = inode.id
+                wanted[number] = Place(id: inode.id, namespace: namespace)
             }
             return wanted
         }
@@ -71,8 +93,10 @@ extension Synchronizer {
 
     /// Applies one directory's entries, slice by slice.
     /// - Returns: false when the page is older than the feed that was applied here: it may show what is no more, and has to be asked
-    ///   for again.
-    private func take(_ sequence: Int64, _ directory: InodeNumber, _ entries: [Entry], _ nodes: [Node], isLast: Bool) throws(FileSystemError) -> Bool {
+    ///   for again; also when the directory belongs to another namespace by now.
+    private func take(
+        _ sequence: Int64, _ namespace: Namespace, _ directory: InodeNumber, _ entries: [Entry], _ nodes: [Node], isLast: Bool
+    ) throws(FileSystemError) -> Bool {
         let nodes = Dictionary(nodes.lazy.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         var rest = entries[...]
         repeat {
@@ -80,9 +104,14 @@ extension Synchronizer {
             rest = rest.dropFirst(slice.count)
             let isEnd = isLast && rest.isEmpty
             let events = try tree.lock.withLock { () throws(FileSystemError) -> [KernelEvent]? in
-                guard sequence >= state.withLock({ $0.cursor }) else { return nil }
-                var applier = FeedApplier(tree: tree)
-                try applier.list(directory, entries: slice, nodes: slice.compactMap { nodes[$0.node] })
+                guard sequence >= namespace.cursor, tree.namespaces[namespace.number] === namespace, try tree.inode(directory).namespace == namespace.number
+                else { return nil }
+                let count = tree.namespaces.count
+                defer { if tree.namespaces.count != count { followAnew() } }
+                var applier = FeedApplier(tree: tree, namespace: namespace)
+                let named = slice.compactMap { nodes[$0.node] }
+                // The roots of shared folders come with their junctions.
+                try applier.list(directory, entries: slice, nodes: named + named.compactMap { $0.shared.flatMap { nodes[$0.root] } })
                 if isEnd {
                     let inode = try tree.inode(directory)
                     inode.hydration = .complete
@@ -113,21 +142,23 @@ extension Synchronizer {
 
     /// - Returns: whether there was something to do.
     private func hydrateSome() async throws(FileSystemError) -> Bool {
-        let numbers = try tree.lock.withLock { () throws(FileSystemError) in
+        let found = try tree.lock.withLock { () throws(FileSystemError) in
             try tree.commit()
             return try tree.database.read { database in
-                try Int64.fetchAll(database.cachedStatement(sql: """
-                    SELECT inode FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 ORDER BY inode LIMIT \(Self.batchCount)
-                    """)).map { InodeNumber(rawValue: UInt64($0)) }
+                try Row.fetchAll(database.cachedStatement(sql: """
+                    SELECT inode, namespace FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 ORDER BY inode LIMIT \(Self.batchCount)
+                    """)).map { (number: InodeNumber(rawValue: UInt64($0[0] as Int64)), namespace: $0[1] as Int64) }
             }
         }
-        guard let first = numbers.first else { return false }
+        guard let first = found.first?.number else { return false }
+        // One exchange is about one namespace.
+        let numbers = found.filter { $0.namespace == found[0].namespace }.map(\.number)
         let wanted = try expect(numbers)
         defer { release(wanted.keys) }
-        guard !wanted.isEmpty else { return true }
+        guard let namespace = wanted.values.first?.namespace else { return true }
         let page: ChildrenPage
         do {
-            page = try await remote.children(namespace, of: numbers.compactMap { wanted[$0] })
+            page = try await remote.children(namespace.id, of: numbers.compactMap { wanted[$0].flatMap { $0.namespace === namespace ? $0.id : nil } })
             connected(nil)
         } catch {
             // A server that does not know the call, and directories that it does not have, are found out one by one.
@@ -139,19 +170,20 @@ extension Synchronizer {
             return true
         }
         if page.listed.isEmpty { try await hydrateAlone(first) }
-        try takeAll(page, wanted)
+        try takeAll(page, namespace, wanted)
         return true
     }
 
-    private func takeAll(_ page: ChildrenPage, _ wanted: [InodeNumber: NodeID]) throws(FileSystemError) {
-        let numbers = Dictionary(wanted.map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+    private func takeAll(_ page: ChildrenPage, _ namespace: Namespace, _ wanted: [InodeNumber: Place]) throws(FileSystemError) {
+        let numbers = Dictionary(wanted.map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
         let nodes = Dictionary(page.nodes.lazy.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         let entries = Dictionary(grouping: page.entries, by: \.parent)
         for id in page.listed {
             guard let number = numbers[id] else { continue }
             let own = entries[id] ?? []
             // An old page: the next round asks again.
-            guard try take(page.sequence, number, own, own.compactMap { nodes[$0.node] }, isLast: true) else { return }
+            let named = own.compactMap { nodes[$0.node] }
+            guard try take(page.sequence, namespace, number, own, named + named.compactMap { $0.shared.flatMap { nodes[$0.root] } }, isLast: true) else { return }
         }
     }
 

@@ -25,25 +25,54 @@ extension Synchronizer {
     }
 
     func pullOnce(waitSeconds: Int) async throws {
-        let cursor = state.withLock(\.cursor)
-        let page = try await remote.changes(namespace, after: cursor, wait: waitSeconds, limit: Self.pageLimit)
+        let followed = cursors()
+        guard let answer = try await poll(followed, waitSeconds: waitSeconds) else { return }
         let wasConnected = state.withLock(\.isConnected)
         connected(nil)
-        guard try isKnownServer(page, since: cursor) else { return }
-        state.withLock { $0.quota = (page.quota, page.used) }
-        if page.cursor > cursor || !page.entries.isEmpty || !page.nodes.isEmpty {
-            let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) in
-                var applier = FeedApplier(tree: tree)
-                try applier.apply(entries: page.entries, nodes: page.nodes)
-                try tree.setMeta("cursor", String(page.cursor))
-                // What happened while we were away is no news to anybody.
-                return (applier.events, wasConnected ? try tree.remoteChanges(applier.events) : [])
-            }
-            state.withLock { $0.cursor = page.cursor }
-            notify(events, shown: shown)
+        for (namespace, after) in followed {
+            guard let page = answer.pages.first(where: { $0.namespace == namespace.id })?.page else { continue }
+            guard try isKnownServer(page, since: after) else { return }
+            if namespace.isHome { state.withLock { $0.quota = (page.quota, page.used) } }
+            if page.cursor > after || !page.entries.isEmpty || !page.nodes.isEmpty { try apply(page, to: namespace, isNews: wasConnected) }
             if page.nodes.contains(where: { FileType(mode: $0.mode) == .directory }) { hydrateSignal.raise() }
         }
+        await leaveLostFolders()
         if !wasConnected { pushSignal.raise() }
+    }
+
+    /// - Returns: nil when there is another namespace to be followed by now.
+    private func poll(_ followed: [(namespace: Namespace, after: Int64)], waitSeconds: Int) async throws -> FollowAnswer? {
+        let poll = Task { [remote] in
+            try await remote.follow(followed.map { .init(namespace: $0.namespace.id, after: $0.after) }, wait: waitSeconds, limit: Self.pageLimit)
+        }
+        pollUnderWay.withLock { $0 = poll }
+        defer { pollUnderWay.withLock { $0 = nil } }
+        if cursors().count != followed.count { poll.cancel() }
+        do {
+            return try await withTaskCancellationHandler { try await poll.value } onCancel: { poll.cancel() }
+        } catch RemoteError.cancelled where !Task.isCancelled { return nil }
+    }
+
+    /// Ends the poll that waits, as there is one more feed to be followed: that of a shared folder that a listing brought.
+    func followAnew() { pollUnderWay.withLock { $0?.cancel() } }
+
+    /// How far the feeds were applied, the home's first: it says what the others are.
+    private func cursors() -> [(namespace: Namespace, after: Int64)] {
+        tree.lock.withLock { tree.namespaces.values.filter { !$0.isLost }.sorted { $0.number < $1.number }.map { ($0, $0.cursor) } }
+    }
+
+    /// - Parameter isNews: what happened while we were away is no news to anybody.
+    private func apply(_ page: ChangePage, to namespace: Namespace, isNews: Bool) throws(FileSystemError) {
+        let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) -> ([KernelEvent], [RemoteChange]) in
+            guard tree.namespaces[namespace.number] === namespace, !namespace.isLost else { return ([], []) }
+            var applier = FeedApplier(tree: tree, namespace: namespace)
+            try applier.apply(entries: page.entries, nodes: page.nodes)
+            namespace.cursor = page.cursor
+            if !page.more { namespace.caughtUp = page.cursor }
+            try tree.save(namespace)
+            return (applier.events, isNews ? try tree.remoteChanges(applier.events) : [])
+        }
+        notify(events, shown: shown)
     }
 
     /// Absence is never a deletion: another server, or this one as it was some time ago, must not undo what is here.
@@ -68,8 +97,8 @@ extension Synchronizer {
 
     /// After the server was away, before anything is sent: is it the one that it was? If not, nothing is sent (`State.stopped`).
     func checkServer() async throws {
-        let cursor = state.withLock(\.cursor)
-        let page = try await remote.changes(namespace, after: cursor, wait: 0, limit: 1)
+        guard let (home, cursor) = cursors().first else { return }
+        let page = try await remote.changes(home.id, after: cursor, wait: 0, limit: 1)
         if try isKnownServer(page, since: cursor) { connected(nil) }
     }
 
@@ -77,9 +106,13 @@ extension Synchronizer {
     func applyDeferred() {
         do {
             let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) in
-                var applier = FeedApplier(tree: tree)
-                try applier.applyDeferred()
-                return (applier.events, try tree.remoteChanges(applier.events))
+                var events: [KernelEvent] = []
+                for namespace in tree.namespaces.values.sorted(by: { $0.number < $1.number }) {
+                    var applier = FeedApplier(tree: tree, namespace: namespace)
+                    try applier.applyDeferred()
+                    events += applier.events
+                }
+                return (events, try tree.remoteChanges(events))
             }
             notify(events, shown: shown)
             if !events.isEmpty { hydrateSignal.raise() }

@@ -20,7 +20,7 @@ extension Synchronizer {
                 await pushSignal.wait()
                 try await settle()
                 if !state.withLock(\.isConnected) { try await checkServer() }
-                while try await pushOnce(), !Task.isCancelled {}
+                while try await pushRound(), !Task.isCancelled {}
                 failures = 0
             } catch {
                 if Task.isCancelled { return }
@@ -56,7 +56,6 @@ extension Synchronizer {
         case let error as RemoteError:
             connected(error)
             if case .problem(let problem) = error {
-                if problem.code == ProblemCode.quotaExceeded.rawValue { state.withLock { $0.isOverQuota = true } }
                 note("The server refused changes: \(problem.title). \(problem.detail ?? "") They are kept here and tried again.")
             }
         case let error as FileSystemError: note("Changes could not be prepared for sending (\(error)); they are tried again.")
@@ -64,20 +63,39 @@ extension Synchronizer {
         }
     }
 
-    /// Sends one batch. - Returns: whether more waits that was cut off by the batch's size.
-    private func pushOnce() async throws -> Bool {
+    /// Sends one batch of each namespace. The home's goes first: what became a shared folder may have begun there. What the server says
+    /// of one shared folder does not hold up the others.
+    ///
+    /// - Returns: whether more waits that was cut off by the batches' sizes.
+    private func pushRound() async throws -> Bool {
         guard state.withLock({ $0.stopped == nil }) else { return false }
-        if let left = try Outgoing.load(tree) {
-            try await bring(left)
+        let namespaces = tree.lock.withLock { tree.namespaces.values.filter { !$0.isLost }.sorted { $0.number < $1.number } }
+        var hasMore = false, refusal: (any Error)?
+        for namespace in namespaces {
+            do { hasMore = try await push(namespace) || hasMore } catch RemoteError.problem(let problem) {
+                if namespace.isHome {
+                    if problem.code == ProblemCode.quotaExceeded.rawValue { state.withLock { $0.isOverQuota = true } }
+                    throw RemoteError.problem(problem)
+                }
+                refusal = RemoteError.problem(problem)
+            }
+        }
+        if let refusal { throw refusal }
+        return hasMore
+    }
+
+    private func push(_ namespace: Namespace) async throws -> Bool {
+        if let left = try Outgoing.load(tree, namespace.number) {
+            try await bring(left, namespace)
             return true
         }
-        guard let batch = try tree.lock.withLock({ () throws(FileSystemError) in try Batch.cut(tree) }) else { return false }
+        guard let batch = try tree.lock.withLock({ () throws(FileSystemError) in try Batch.cut(tree, namespace.number) }) else { return false }
         defer { tree.lock.withLock { batch.release(tree) } }
         tell(sending: batch)
         defer { tell(sending: nil) }
         let outgoing = try await seal(batch)
         try outgoing.save(tree)
-        try await bring(outgoing)
+        try await bring(outgoing, namespace)
         if tree.lock.withLock({ tree.lastLog > batch.lastLog }) { pushSignal.raise() }
         return batch.isPartial
     }
@@ -93,7 +111,7 @@ extension Synchronizer {
         let sealed = try await Sealer.seal(segments, into: tree.cache)
         let references = Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.reference) })
         var outgoing = Outgoing(
-            lastLog: batch.lastLog, request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations))
+            lastLog: batch.lastLog, namespace: batch.namespace, request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations))
         for item in sealed { if let hash = item.reference?.hash { outgoing.changes[hash] = item.segment.changes } }
         try tree.lock.withLock { () throws(FileSystemError) in
             for file in batch.files {
@@ -119,50 +137,63 @@ extension Synchronizer {
     // MARK: The commit
 
     /// Chunks first, then the commit. After an interruption the server says which chunks it has already, and whether it knows the commit.
-    private func bring(_ outgoing: Outgoing) async throws {
+    private func bring(_ outgoing: Outgoing, _ namespace: Namespace) async throws {
         var outgoing = outgoing
-        outgoing.request.upload = try await upload(outgoing)
-        try await send(outgoing)
+        outgoing.request.upload = try await upload(outgoing, namespace.id)
+        try await send(outgoing, namespace)
     }
 
-    private func send(_ outgoing: Outgoing) async throws {
+    private func send(_ outgoing: Outgoing, _ namespace: Namespace) async throws {
         var outgoing = outgoing
         for attempt in 1...3 {
             do {
-                let answer = try await remote.commit(namespace, outgoing.request)
+                let answer = try await remote.commit(namespace.id, outgoing.request)
                 connected(nil)
-                try answered(outgoing, answer)
+                try await answered(outgoing, namespace, answer)
                 return applyDeferred()
             } catch RemoteError.problem(let problem)
                 where attempt < 3 && [ProblemCode.chunksMissing.rawValue, ProblemCode.uploadExpired.rawValue].contains(problem.code) {
-                outgoing.request.upload = try await upload(outgoing.withAllChunks())
+                outgoing.request.upload = try await upload(outgoing.withAllChunks(), namespace.id)
             }
         }
     }
 
-    private func answered(_ outgoing: Outgoing, _ answer: CommitAnswer) throws {
+    private func answered(_ outgoing: Outgoing, _ namespace: Namespace, _ answer: CommitAnswer) async throws {
         let results = Dictionary(answer.results.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         // Every operation took a number of its own, and the server tells all rows that it spoke of again under these numbers: what
         // the feed said of them before is out of date, whether it waits in `deferred` or is still on its way.
-        let before = answer.sequence - Int64(outgoing.request.operations.count)
-        try tree.lock.withLock { () throws(FileSystemError) in
+        let plain = NamespaceSequence(namespace: namespace.id, sequence: answer.sequence - Int64(outgoing.request.operations.count))
+        let before = Dictionary((answer.before ?? [plain]).map { ($0.namespace, $0.sequence) }, uniquingKeysWith: { first, _ in first })
+        // Of what the server did not take, the bytes are kept beside the tree, while their claims still hold them.
+        let refused = outgoing.request.operations.compactMap { numbered -> NodeID? in
+            guard case .content(let node, _, _, _, _, _) = numbered.operation, results[numbered.id]?.outcome == .refused else { return nil }
+            return node
+        }
+        if !refused.isEmpty { await rescue(refused) }
+        let acknowledged = try tree.lock.withLock { () throws(FileSystemError) -> Int64 in
+            let numbers = Dictionary(tree.namespaces.values.map { ($0.id, $0.number) }, uniquingKeysWith: { first, _ in first })
             try tree.change { database in
-                try database.execute(sql: "DELETE FROM log WHERE id <= ?", arguments: [outgoing.lastLog])
-                try database.execute(sql: "DELETE FROM outbox")
-                try database.execute(sql: "DELETE FROM deferred WHERE sequence <= ?", arguments: [before])
+                try database.execute(sql: "DELETE FROM log WHERE id <= ? AND namespace = ?", arguments: [outgoing.lastLog, namespace.number])
+                try database.execute(sql: "DELETE FROM outbox WHERE namespace = ?", arguments: [namespace.number])
+                for (id, sequence) in before {
+                    guard let number = numbers[id] else { continue }
+                    try database.execute(sql: "DELETE FROM deferred WHERE namespace = ? AND sequence <= ?", arguments: [number, sequence])
+                }
             }
             for numbered in outgoing.request.operations {
-                if let result = results[numbered.id] { try take(result, of: numbered.operation, before) }
+                guard let result = results[numbered.id] else { continue }
+                try take(result, of: numbered.operation, before[result.namespace ?? namespace.id] ?? 0)
             }
             try tree.forgetUnlinkedRows()
             try tree.commit()
+            return (try tree.firstLog() ?? tree.lastLog + 1) - 1
         }
         tree.cache.markSent(outgoing.claims.map(\.hash))
         let waiters = state.withLock { state in
-            state.acknowledged = max(state.acknowledged, outgoing.lastLog)
-            state.isOverQuota = false
-            defer { state.uploadWaiters.removeAll { $0.log <= outgoing.lastLog } }
-            return state.uploadWaiters.filter { $0.log <= outgoing.lastLog }
+            state.acknowledged = max(state.acknowledged, acknowledged)
+            if namespace.isHome { state.isOverQuota = false }
+            defer { state.uploadWaiters.removeAll { $0.log <= acknowledged } }
+            return state.uploadWaiters.filter { $0.log <= acknowledged }
         }
         for waiter in waiters { waiter.done(true) }
     }
@@ -183,10 +214,26 @@ extension Synchronizer {
             guard let inode = try tree.inode(of: node) else { return }
             inode.sequence = max(inode.sequence, before)
             tree.markDirty(inode)
+        case (.rename(let node, _, _, let toParent, let toName, _, _, _), .refused) where result.code == ProblemCode.conflict.rawValue:
+            // It would have left its namespace: the feed tells where it stands.
+            try forgetEntry(node, toParent, toName)
+            note("\(operation.summary): \(result.detail ?? "refused")")
+        case (.link(let node, let parent, let name, _), .refused) where result.code == ProblemCode.conflict.rawValue:
+            try forgetEntry(node, parent, name)
+            note("\(operation.summary): \(result.detail ?? "refused")")
         case (_, .conflicted), (_, .refused):
             note("\(operation.summary): \(result.outcome.rawValue)\(result.code.map { ", \($0)" } ?? "")\(result.detail.map { ": \($0)" } ?? "")")
         default: break
         }
+    }
+
+    /// Takes back an entry that the server does not have. Under `Tree.lock`.
+    private func forgetEntry(_ node: NodeID, _ parent: NodeID, _ name: String) throws(FileSystemError) {
+        guard let directory = try tree.inode(of: parent), let inode = try tree.inode(of: node), try tree.entry(directory.number, name) == inode.number,
+              try !tree.isPending(entry: name, in: parent) else { return }
+        try tree.change { try MountedFileSystem.deleteEntry($0, directory.number, name) }
+        directory.directoryVersion += 1
+        notify([.entry(name, in: directory.number)])
     }
 
     /// A directory made here and one made elsewhere became one: ours takes the other's identity.

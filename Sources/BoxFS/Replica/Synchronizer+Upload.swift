@@ -9,7 +9,7 @@ extension Synchronizer {
 
     /// Brings a batch's chunks and pages to the server: hashes first, then what it wants.
     /// - Returns: the session that the commit names; nil when there is nothing to bring.
-    func upload(_ outgoing: Outgoing) async throws -> UploadID? {
+    func upload(_ outgoing: Outgoing, _ namespace: NamespaceID) async throws -> UploadID? {
         var references: [ChunkHash: ChunkReference] = [:]
         for chunk in outgoing.claims { references[chunk.hash] = chunk }
         let pages = Dictionary(outgoing.pages.map { (SHA256.hash($0), $0) }, uniquingKeysWith: { first, _ in first })

@@ -5,7 +5,7 @@ import Glibc
 import Shared
 import Synchronization
 
-/// Keeps one mount's tree and the server's namespace the same: sends the log, takes the change feed, brings what is missing.
+/// Keeps one mount's tree and the server's namespaces the same: sends the log, takes the change feed, brings what is missing.
 ///
 /// Four tasks: `commitLoop` ends the replica's open transaction soon after each change, `pushLoop` sends the log in order,
 /// `pullLoop` follows the feed, `hydrateLoop` fetches the directories that nobody visited. Each of them may fail for as long as the
@@ -14,9 +14,10 @@ final class Synchronizer: MissingFetcher {
     let tree: Tree
     let remote: Remote
     let chunks: ChunkFetcher
-    let namespace: NamespaceID
     let device: String
     let deadlineSeconds: Double
+    /// Where unsent changes of shared folders go that may not be sent any more.
+    let rescueFolder: String
     private let notifier = Mutex<(any KernelNotifications)?>(nil)
 
     let state = Mutex(State())
@@ -28,7 +29,6 @@ final class Synchronizer: MissingFetcher {
         var problems: [String] = []
         var quota: (limit: UInt64?, used: UInt64) = (nil, 0)
         var isOverQuota = false
-        var cursor: Int64 = 0
         var sending: [String] = []
         var bytesToSend: UInt64 = 0
         /// Log records up to here are on the server.
@@ -38,19 +38,18 @@ final class Synchronizer: MissingFetcher {
     }
     struct UploadWaiter: Sendable { let log: Int64, done: @Sendable (_ isUploaded: Bool) -> Void }
 
-    let commitSignal = Signal(), pushSignal = Signal(), pullSignal = Signal(), hydrateSignal = Signal()
+    let commitSignal = Signal(), pushSignal = Signal(), hydrateSignal = Signal()
+    let pollUnderWay = Mutex<Task<FollowAnswer, any Error>?>(nil)
     private let tasks = Mutex<[Task<Void, Never>]>([])
 
-    init(tree: Tree, remote: Remote, chunks: ChunkFetcher, namespace: NamespaceID, device: String, deadlineSeconds: Double) throws {
+    init(tree: Tree, remote: Remote, chunks: ChunkFetcher, device: String, deadlineSeconds: Double, rescueFolder: String) throws {
         self.tree = tree
         self.remote = remote
         self.chunks = chunks
-        self.namespace = namespace
+        self.rescueFolder = rescueFolder
         self.device = device
         self.deadlineSeconds = deadlineSeconds
-        let cursor = try tree.meta("cursor").flatMap { Int64($0) } ?? 0
         state.withLock {
-            $0.cursor = cursor
             $0.acknowledged = (try? tree.firstLog()).flatMap { $0 }.map { $0 - 1 } ?? tree.lastLog
         }
     }
@@ -77,7 +76,7 @@ final class Synchronizer: MissingFetcher {
             return tasks
         }
         for task in running { task.cancel() }
-        for signal in [commitSignal, pushSignal, pullSignal, hydrateSignal] { signal.raise() }
+        for signal in [commitSignal, pushSignal, hydrateSignal] { signal.raise() }
         for task in running { await task.value }
         tree.lock.withLock { try? tree.commit() }
         try? tree.database.sync()

@@ -10,7 +10,6 @@ import Synchronization
 final class ChunkFetcher: Sendable {
     private let remote: Remote
     private let cache: ChunkCache
-    private let namespace: NamespaceID
     /// Hashing and writing what came, off the transfer threads.
     private let storing = DispatchQueue(label: "store chunks", qos: .userInitiated, attributes: .concurrent)
 
@@ -30,18 +29,19 @@ final class ChunkFetcher: Sendable {
     private struct Wanted: Sendable {
         var waiters: [Int: @Sendable (RemoteError?) -> Void] = [:]
         var isPrefetch = false
+        /// Who has the right to it; the first who asked.
+        var namespace: NamespaceID
         var failures = 0
     }
 
-    init(remote: Remote, cache: ChunkCache, namespace: NamespaceID) {
+    init(remote: Remote, cache: ChunkCache) {
         self.remote = remote
         self.cache = cache
-        self.namespace = namespace
     }
 
     /// - Parameter done: called once, when the chunk is in the cache (nil) or cannot be had.
     /// - Returns: gives the waiting up; `done` is then not called any more.
-    func fetch(_ reference: ChunkReference, done: @escaping @Sendable (RemoteError?) -> Void) -> @Sendable () -> Void {
+    func fetch(_ reference: ChunkReference, of namespace: NamespaceID, done: @escaping @Sendable (RemoteError?) -> Void) -> @Sendable () -> Void {
         let hash = reference.hash
         if cache.contains(hash) {
             done(nil)
@@ -52,7 +52,7 @@ final class ChunkFetcher: Sendable {
             let waiter = table.nextWaiter
             // A chunk that read-ahead asked for is on its way, or first in a short queue: it is not asked for twice.
             let mustStart = table.wanted[hash] == nil
-            table.wanted[hash, default: Wanted()].waiters[waiter] = done
+            table.wanted[hash, default: Wanted(namespace: namespace)].waiters[waiter] = done
             return (waiter, mustStart)
         }
         if mustStart { start(reference) }
@@ -60,12 +60,12 @@ final class ChunkFetcher: Sendable {
     }
 
     /// Asks for chunks that nobody waits for yet; more than a few dozen at once are passed over.
-    func prefetch(_ references: [ChunkReference]) {
+    func prefetch(_ references: [ChunkReference], of namespace: NamespaceID) {
         for reference in references where !cache.contains(reference.hash) {
             let mustStart = table.withLock { table in
                 guard table.wanted[reference.hash] == nil, table.prefetches < Self.maximumPrefetches else { return false }
                 table.prefetches += 1
-                table.wanted[reference.hash] = Wanted(isPrefetch: true)
+                table.wanted[reference.hash] = Wanted(isPrefetch: true, namespace: namespace)
                 return true
             }
             if mustStart { start(reference) }
@@ -78,7 +78,8 @@ final class ChunkFetcher: Sendable {
             startSmall()
             return
         }
-        let lane: TransferLane = table.withLock { $0.wanted[reference.hash]?.isPrefetch == true } ? .prefetch : .reader
+        guard let wanted = table.withLock({ $0.wanted[reference.hash] }) else { return }
+        let namespace = wanted.namespace, lane: TransferLane = wanted.isPrefetch ? .prefetch : .reader
         remote.engine.start(Remote.chunkRequest(namespace, reference), lane: lane) { [self] result in
             storing.async { [self] in
                 do throws(RemoteError) {
@@ -91,14 +92,16 @@ final class ChunkFetcher: Sendable {
 
     /// Two exchanges at a time carry all small chunks that were asked for in the meantime.
     private func startSmall() {
-        let batch = table.withLock { table -> [ChunkReference] in
-            guard table.smallUnderWay < 2, !table.small.isEmpty else { return [] }
-            table.smallUnderWay += 1
-            let batch = Array(table.small.prefix(256))
+        let (batch, namespace) = table.withLock { table -> ([ChunkReference], NamespaceID?) in
+            guard table.smallUnderWay < 2, let first = table.small.first else { return ([], nil) }
+            let namespace = table.wanted[first.hash]?.namespace
+            // One request is about one namespace.
+            let batch = Array(table.small.prefix(256).prefix { table.wanted[$0.hash]?.namespace == namespace })
             table.small.removeFirst(batch.count)
-            return batch
+            if namespace != nil { table.smallUnderWay += 1 }
+            return (batch, namespace)
         }
-        guard !batch.isEmpty, let request = try? Remote.chunksRequest(namespace, batch) else { return }
+        guard let namespace, let request = try? Remote.chunksRequest(namespace, batch) else { return }
         remote.engine.start(request, lane: .reader) { [self] result in
             storing.async { [self] in
                 take(batch, result)

@@ -61,10 +61,11 @@ extension Remote {
     func retention() async throws(RemoteError) -> RetentionSettings { try await get("/v1/account/settings") }
     func setRetention(_ settings: RetentionSettings) async throws(RemoteError) { try await put("/v1/account/settings", settings) }
 
-    private func put(_ path: String, _ body: some Encodable) async throws(RemoteError) {
+    /// A call whose answer has no body.
+    func put(_ path: String, _ body: some Encodable, method: String = "PUT") async throws(RemoteError) {
         let bytes: [UInt8]
         do { bytes = Array(try JSONEncoder().encode(body)) } catch { throw .invalidAnswer("\(error)") }
-        _ = try await call(HTTPRequest(method: "PUT", path: path, body: .bytes(bytes)), .metadata)
+        _ = try await call(HTTPRequest(method: method, path: path, body: .bytes(bytes)), .metadata)
     }
 
     /// The chunks of a content, in order.

@@ -40,6 +40,14 @@ final class Remote: Sendable {
         return try await decoded(call(request, .longPoll))
     }
 
+    /// The feeds of several namespaces; waits as `changes` does, until one of them has news.
+    func follow(_ cursors: [FollowRequest.Cursor], wait: Int, limit: Int) async throws(RemoteError) -> FollowAnswer {
+        let body: [UInt8]
+        do { body = Array(try JSONEncoder().encode(FollowRequest(cursors: cursors, limit: limit, wait: wait))) } catch { throw .invalidAnswer("\(error)") }
+        return try await decoded(call(
+            HTTPRequest(method: "POST", path: "/v1/changes", body: .bytes(body), timeoutSeconds: Double(wait) + 15), .longPoll))
+    }
+
     func commit(_ namespace: NamespaceID, _ request: CommitRequest) async throws(RemoteError) -> CommitAnswer {
         try await post("/v1/namespaces/\(namespace)/commits", request, lane: .upload)
     }

@@ -92,8 +92,8 @@ struct CacheState: Sendable {
         return (victims, chunkBytes + reservedBytes + bytes <= limit)
     }
 
-    mutating func takeClean() -> [ChunkHash] {
-        let clean = chunks.filter { $0.value.claims == 0 }.map(\.key)
+    mutating func takeClean(except kept: Set<ChunkHash> = []) -> [ChunkHash] {
+        let clean = chunks.filter { $0.value.claims == 0 && !kept.contains($0.key) }.map(\.key)
         for hash in clean { remove(hash) }
         ring = Array(chunks.keys)
         hand = 0

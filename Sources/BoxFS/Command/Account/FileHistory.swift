@@ -9,12 +9,12 @@ struct FileHistory {
     let versions: [VersionInformation]
     let isDeleted: Bool
 
-    var namespace: NamespaceID { place.profile.home }
+    var namespace: NamespaceID { place.namespace }
 
     init(_ path: String) throws(CommandFailure) {
         place = try DrivePath(path, mayBeGone: true)
         server = ServerAccess(place.profile)
-        let (namespace, file) = (place.profile.home, place.path)
+        let (namespace, file) = (place.namespace, place.path)
         (versions, isDeleted) = try server.ask { remote async throws(RemoteError) in
             var versions: [VersionInformation] = [], after: String?, isDeleted = false
             repeat {

@@ -46,6 +46,8 @@ struct ServerAccess {
         try ask { () async throws(RemoteError) in try await remote.link(name) }
     }
 
+    func shares() throws(CommandFailure) -> [Share] { try ask { () async throws(RemoteError) in try await remote.shares() } }
+
     func revokeLink(_ name: String) throws(CommandFailure) { try ask { () async throws(RemoteError) in try await remote.revokeLink(name) } }
 
     func audit(_ namespace: NamespaceID, _ query: [(String, String)]) throws(CommandFailure) -> AuditPage {

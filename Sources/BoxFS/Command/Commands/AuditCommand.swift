@@ -32,7 +32,7 @@ struct AuditCommand: ParsableCommand {
         if let action { filter.append(("action", action)) }
         if let since { filter.append(("since", String(now - since.seconds * 1_000_000_000))) }
         if let until { filter.append(("until", String(now - until.seconds * 1_000_000_000))) }
-        let records = try fetch(ServerAccess(profile), profile.home, filter)
+        let records = try fetch(ServerAccess(profile), place?.namespace ?? profile.home, filter)
         if json { return Terminal.say(try JSONText.encode(records)) }
         if csv { return Terminal.write(([AuditRecord.csvHeader] + records.map(\.csv)).map { $0 + "\r\n" }.joined(), to: STDOUT_FILENO) }
         for record in records { Terminal.say(record.line) }

@@ -35,7 +35,7 @@ struct ResolveCommand: ParsableCommand {
 
     func run() throws {
         let place = try DrivePath(path), request = ResolveRequest(path: place.path, keep: keep)
-        let answer = try ServerAccess(place.profile).ask { remote async throws(RemoteError) in try await remote.resolve(place.profile.home, request) }
+        let answer = try ServerAccess(place.profile).ask { remote async throws(RemoteError) in try await remote.resolve(place.namespace, request) }
         for note in answer.notes { Terminal.complain(note) }
         Terminal.say("Resolved: \(answer.path ?? place.path)")
     }

@@ -38,7 +38,7 @@ struct LinkCommand: ParsableCommand {
                 guard let line = Terminal.readLine(from: STDIN_FILENO), !line.isEmpty else { throw CommandFailure(.usage, "Standard input holds no password.") }
                 password = line
             }
-            let answer = try ServerAccess(place.profile).createLink(place.profile.home, LinkRequest(
+            let answer = try ServerAccess(place.profile).createLink(place.namespace, LinkRequest(
                 path: place.path, kind: upload ? .upload : .download, password: password, lifetimeSeconds: expires?.seconds,
                 maximumDownloads: maxDownloads, viewOnly: viewOnly, maximumBytes: maxSize?.bytes))
             let address = place.profile.server + answer.address

@@ -35,7 +35,7 @@ struct RestoreCommand: ParsableCommand {
             var status = stat()
             if stat(path, &status) != 0 || status.st_mode & S_IFMT == S_IFDIR {
                 return try server.ask { remote async throws(RemoteError) in
-                    try await remote.restoreFolder(place.profile.home, FolderRestoreRequest(path: place.path, at: time))
+                    try await remote.restoreFolder(place.namespace, FolderRestoreRequest(path: place.path, at: time))
                 }.show()
             }
         }
@@ -46,7 +46,11 @@ struct RestoreCommand: ParsableCommand {
             guard let found = history.versions.first(where: { $0.created <= time }) else { throw CommandFailure("\(path) has no version of that time or before.") }
             chosen = found
         }
-        let target = try to.map { try DrivePath($0, mayBeGone: true).path }
+        let place = try to.map { try DrivePath($0, mayBeGone: true) }
+        guard place == nil || place?.namespace == namespace else {
+            throw CommandFailure("\(to!) lies in another shared folder, or outside of this one: restore it here and copy it.")
+        }
+        let target = place?.path
         try history.server.ask { remote async throws(RemoteError) in try await remote.restoreVersion(namespace, chosen.id, to: target) }.show()
     }
 }

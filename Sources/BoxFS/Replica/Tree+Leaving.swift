@@ -1,0 +1,89 @@
+import Foundation
+import GRDB
+import Shared
+
+// What leaving a shared folder takes from the replica. Under the lock.
+extension Tree {
+    struct UnsentFile: Sendable { let inode: Inode, path: String }
+
+    /// Files with content that the server does not have, with their paths from the folder's root. Each is pinned by `uses`.
+    func unsentFiles(of namespace: Namespace) throws(FileSystemError) -> [UnsentFile] {
+        var numbers = Set(try database.read { database in
+            try Int64.fetchAll(
+                database, sql: "SELECT DISTINCT inode FROM log WHERE namespace = ? AND kind = ?", arguments: [namespace.number, LogKind.content.rawValue])
+        }.map { InodeNumber(rawValue: UInt64($0)) })
+        for inode in inodes.values where inode.namespace == namespace.number && inode.file?.hasUnlogged ?? false { numbers.insert(inode.number) }
+        return numbers.sorted { $0.rawValue < $1.rawValue }.compactMap { unsentFile($0, below: namespace.root) }
+    }
+
+    func unsentFile(_ number: InodeNumber, below root: InodeNumber) -> UnsentFile? {
+        guard let inode = try? inode(number), inode.isRegular, inode.links > 0, let path = try? path(of: number, from: root) else { return nil }
+        inode.uses += 1
+        return UnsentFile(inode: inode, path: path)
+    }
+
+    private func path(of number: InodeNumber, from root: InodeNumber) throws(FileSystemError) -> String {
+        var parts: [String] = [], at = number
+        while at != root, at != .root, let (parent, name) = try place(of: at) {
+            parts.append(name)
+            at = parent
+        }
+        return parts.isEmpty ? "file" : parts.reversed().joined(separator: "/")
+    }
+
+    /// Forgets all of a namespace: rows, records, unsent data.
+    ///
+    /// - Returns: what the kernel is to forget.
+    func drop(_ namespace: Namespace) throws(FileSystemError) -> [KernelEvent] {
+        let number = namespace.number
+        for chunk in try Outgoing.load(self, number)?.claims ?? [] { cache.markSent([chunk.hash]) }
+        // Files with segments are loaded, so that what they had reserved is given back.
+        for held in try database.read({ try Int64.fetchAll($0, sql: "SELECT DISTINCT s.inode FROM segments s JOIN nodes n ON n.inode = s.inode WHERE n.namespace = ?", arguments: [number]) }) {
+            _ = try content(of: inode(InodeNumber(rawValue: UInt64(held))))
+        }
+        var events: [KernelEvent] = []
+        for inode in inodes.values where inode.namespace == number {
+            if lookups[inode.number] != nil { events.append(.inode(inode.number, data: true)) }
+            inode.links = 0
+            inode.isDirty = false
+            if let file = inode.file {
+                (file.hasUnlogged, file.isRowDirty) = (false, false)
+                file.discardSegments()
+                filesToRemove += file.takeAbandoned()
+            }
+            if inode.uses == 0 { inodes[inode.number] = nil }
+        }
+        dirty.removeAll { $0.namespace == number }
+        dirtyContents.removeAll { $0.namespace == number }
+        filesToRemove += try change { database in
+            let files = try Int64.fetchAll(database, sql: "SELECT s.file FROM segments s JOIN nodes n ON n.inode = s.inode WHERE n.namespace = ?", arguments: [number])
+            for table in ["log", "outbox", "deferred"] { try database.execute(sql: "DELETE FROM \(table) WHERE namespace = ?", arguments: [number]) }
+            for (table, column) in [("entries", "parent"), ("manifests", "inode"), ("segments", "inode")] {
+                try database.execute(sql: "DELETE FROM \(table) WHERE \(column) IN (SELECT inode FROM nodes WHERE namespace = ?)", arguments: [number])
+            }
+            try database.execute(sql: "DELETE FROM nodes WHERE namespace = ?", arguments: [number])
+            try database.execute(sql: "DELETE FROM namespaces WHERE number = ?", arguments: [number])
+            return files
+        }
+        namespaces[number] = nil
+        if let parent = namespace.comesBackIn, let directory = try? directory(parent) {
+            directory.hydration = .unknown      // the next look lists it again, with the folder as it is on the server
+            directory.directoryVersion += 1
+            markDirty(directory)
+            events.append(.inode(parent, data: true))
+            if let name = namespace.name { events.append(.entry(name, in: parent)) }
+        }
+        try commit()
+        return events
+    }
+
+    /// The chunks of all contents that are here. Needs no lock: what comes meanwhile may be missing.
+    func namedChunks() throws(FileSystemError) -> Set<ChunkHash> {
+        try database.read { database in
+            var chunks: Set<ChunkHash> = []
+            let rows = try Data.fetchCursor(database, sql: "SELECT packed FROM manifests")
+            while let packed = try rows.next() { for chunk in try Manifest.unpack(packed) where !chunk.isHole { chunks.insert(chunk.hash) } }
+            return chunks
+        }
+    }
+}

@@ -1,0 +1,62 @@
+import Shared
+
+// Shared folders and groups (docs/openapi.yaml).
+extension Remote {
+    func shares() async throws(RemoteError) -> [Share] { try await get("/v1/shares", seconds: 15) }
+
+    func share(_ namespace: NamespaceID, _ path: String) async throws(RemoteError) -> Share {
+        try await post("/v1/namespaces/\(namespace)/shares", ShareRequest(path: path))
+    }
+
+    func members(_ namespace: NamespaceID) async throws(RemoteError) -> [Member] { try await get("/v1/namespaces/\(namespace)/members") }
+
+    func setMember(_ namespace: NamespaceID, _ name: String, _ role: Role) async throws(RemoteError) {
+        try await put("/v1/namespaces/\(namespace)/members/\(Self.escaped(name))", RoleRequest(role: role))
+    }
+
+    func removeMember(_ namespace: NamespaceID, _ name: String) async throws(RemoteError) {
+        try await delete("/v1/namespaces/\(namespace)/members/\(Self.escaped(name))")
+    }
+
+    func accept(_ namespace: NamespaceID, at path: String?) async throws(RemoteError) -> Share {
+        try await post("/v1/namespaces/\(namespace)/accept", AcceptRequest(path: path))
+    }
+
+    func decline(_ namespace: NamespaceID) async throws(RemoteError) {
+        _ = try await call(HTTPRequest(method: "POST", path: "/v1/namespaces/\(namespace)/decline"), .metadata)
+    }
+
+    func transfer(_ namespace: NamespaceID, to name: String) async throws(RemoteError) {
+        try await put("/v1/namespaces/\(namespace)/transfer", TransferRequest(account: name), method: "POST")
+    }
+
+    func sharingSettings() async throws(RemoteError) -> SharingSettings { try await get("/v1/account/sharing") }
+
+    func setSharingSettings(_ settings: SharingSettings) async throws(RemoteError) { try await put("/v1/account/sharing", settings) }
+
+    // MARK: Groups
+
+    func groups() async throws(RemoteError) -> [Group] { try await get("/v1/groups") }
+
+    func addGroup(_ name: String) async throws(RemoteError) { try await put("/v1/groups/\(Self.escaped(name))", [String: String]()) }
+
+    func removeGroup(_ name: String) async throws(RemoteError) { try await delete("/v1/groups/\(Self.escaped(name))") }
+
+    func addToGroup(_ name: String, _ member: String) async throws(RemoteError) {
+        try await put("/v1/groups/\(Self.escaped(name))/members/\(Self.escaped(member))", [String: String]())
+    }
+
+    func removeFromGroup(_ name: String, _ member: String) async throws(RemoteError) {
+        try await delete("/v1/groups/\(Self.escaped(name))/members/\(Self.escaped(member))")
+    }
+
+    func setGroup(_ namespace: NamespaceID, _ name: String, _ role: Role) async throws(RemoteError) {
+        try await put("/v1/namespaces/\(namespace)/groups/\(Self.escaped(name))", RoleRequest(role: role))
+    }
+
+    func removeGroup(_ name: String, from namespace: NamespaceID) async throws(RemoteError) {
+        try await delete("/v1/namespaces/\(namespace)/groups/\(Self.escaped(name))")
+    }
+
+    private func delete(_ path: String) async throws(RemoteError) { _ = try await call(HTTPRequest(method: "DELETE", path: path), .metadata) }
+}
