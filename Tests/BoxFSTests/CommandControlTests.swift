@@ -17,6 +17,9 @@ func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer)
     final class RecordingControl: MountControl {
         struct State: Sendable { var asked: [String] = [], isCancelled = false, isWaiting = false }
         let state = Mutex(State())
+        /// An unmount that succeeds takes so long; 0: it is refused.
+        let slowUnmountSeconds: Double
+        init(slowUnmountSeconds: Double = 0) { self.slowUnmountSeconds = slowUnmountSeconds }
 
         func note(_ text: String) { state.withLock { $0.asked.append(text) } }
 
@@ -41,7 +44,9 @@ func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer)
 
         func unmount(now: Bool, progress: @escaping @Sendable (FlushProgress) -> Void) async throws(ControlError) {
             note("unmount \(now)")
-            throw .busy
+            guard slowUnmountSeconds > 0 else { throw .busy }
+            state.withLock { $0.isWaiting = true }
+            try? await Task.sleep(for: .seconds(slowUnmountSeconds))
         }
 
         func statistics(reset: Bool) -> MountStatistics {
@@ -121,6 +126,19 @@ func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer)
         let deadline = ControlClient.now() + 10
         while !control.state.withLock({ $0.isCancelled }), ControlClient.now() < deadline { try await Task.sleep(for: .milliseconds(10)) }
         #expect(control.state.withLock { $0.isCancelled })
+    }
+
+    @Test func `an unmount that takes the kernel long is answered before the process ends`() async throws {
+        let folder = TestFolder(), slow = RecordingControl(slowUnmountSeconds: 2.5)
+        let server = try ControlServer(folder: folder.path, control: slow)
+        server.start()
+        let record = MountRecord(mountPoint: "/m", stateFolder: folder.path, process: getpid(), profile: "default", server: "http://x", account: "ada")
+        let asked = Task { try await onThread { try ControlClient(record: record).ask(.unmount(now: true)) } }
+        while !slow.state.withLock({ $0.isWaiting }) { try await Task.sleep(for: .milliseconds(10)) }
+        let start = ControlClient.now()
+        try await onThread { server.stop() }
+        #expect(ControlClient.now() - start > 2)
+        #expect(try await asked.value == .done)
     }
 
     @Test func `nobody there is "not mounted"`() async throws {

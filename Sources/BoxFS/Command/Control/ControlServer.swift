@@ -9,6 +9,8 @@ final class ControlServer: Sendable {
     private let folder: String
     private let control: any MountControl
     private let connections = Atomic<Int>(0)
+    /// Unmounts that are not answered yet.
+    private let unmounts = Atomic<Int>(0)
     private static let connectionLimit = 64
 
     /// Binds and listens; a socket file that an earlier process left is replaced, because the caller holds the folder's lock.
@@ -32,10 +34,12 @@ final class ControlServer: Sendable {
     func start() { Thread.detachNewThread { self.acceptLoop() } }
 
     /// Takes the socket away and lets those who ask hear their last answer: the unmount that ends the process has one to give.
-    /// Blocks for a second at most; connections that are open then end with the process.
+    /// Blocks for a second at most, for an unmount as long as the kernel takes (it has closed our session by then, and lets go of a million
+    /// inodes before umount(2) returns), a minute at most; connections that are open then end with the process.
     func stop() {
         unlink("\(folder)/\(ControlSocket.name)")
         shutdown(socket, Int32(SHUT_RDWR))
+        for _ in 0..<12_000 where unmounts.load(ordering: .relaxed) > 0 { usleep(5_000) }
         for _ in 0..<200 where connections.load(ordering: .relaxed) > 0 { usleep(5_000) }
     }
 
@@ -94,6 +98,8 @@ final class ControlServer: Sendable {
             case .dropCache:
                 try await control.dropCache()
             case .unmount(let now):
+                unmounts.add(1, ordering: .relaxed)
+                defer { unmounts.subtract(1, ordering: .relaxed) }
                 try await control.unmount(now: now) { connection.send(.progress($0)) }
             case .statistics(let reset):
                 connection.send(.statistics(control.statistics(reset: reset)))
