@@ -47,7 +47,8 @@ final class Tree: @unchecked Sendable {
     /// Called under the lock when the log grew.
     var logGrew: @Sendable () -> Void = {}
 
-    /// Inodes that stay in memory though only the kernel knows them; the others come back from their rows.
+    /// Inodes that stay in memory though nothing here needs them, whether the kernel knows them or not; the others come back from their
+    /// rows. So a walk after the kernel dropped its caches finds them.
     private let residentCount: Int
 
     init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache, residentCount: Int = 32_768) throws {
@@ -145,11 +146,14 @@ final class Tree: @unchecked Sendable {
         if held <= count, let inode = inodes[number] { releaseIfUnused(inode) }
     }
 
-    /// Lets go of an inode that nobody holds any more.
+    /// Lets go of an inode that nobody holds any more: at once when it is unlinked or memory holds enough of them.
     func releaseIfUnused(_ inode: Inode) {
         guard lookups[inode.number] == nil, inode.uses == 0, !inode.isDirty, inode.number != .root, inodes[inode.number] === inode
         else { return }
-        if inode.links > 0, let file = inode.file, !file.isIdle { return }
+        if inode.links > 0 {
+            guard inodes.count > residentCount else { return }
+            if let file = inode.file, !file.isIdle { return }
+        }
         inodes[inode.number] = nil
         if inode.links == 0 { try? forgetNode(inode) }
     }
