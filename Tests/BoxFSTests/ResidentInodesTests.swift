@@ -105,6 +105,7 @@ private final class NothingElsewhere: MissingFetcher {
         return Token()
     }
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber) {}
+    func attributesChanged(_ inode: InodeNumber) {}
     func isUploaded(_ inode: InodeNumber) -> Bool { false }
     var quota: (limit: UInt64?, used: UInt64) { (nil, 0) }
 }

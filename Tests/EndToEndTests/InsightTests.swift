@@ -27,6 +27,8 @@ import Testing
         // Each new name was looked for first; the kernel remembers its absence only until it is made.
         #expect((report["operations", "lookup", "errors"] as? [String: Int])?["ENOENT"] == 6)
         #expect(report["operations", "mkdir"] == nil)
+        // A mount of root's own is not asked for a folder's attributes after each change in it.
+        #expect(count(report, "getattr") ?? 0 <= 1)
         let times = try #require(report["operations", "write", "microseconds"] as? [String: Double])
         #expect(0 < times["p50"]! && times["p50"]! <= times["p90"]! && times["p90"]! <= times["p99"]! && times["p99"]! <= times["max"]!)
         #expect((report["commits", "count"] as? Int ?? 0) >= 6 && (report["logSyncs", "count"] as? Int ?? 0) >= 1 && (report["dataSyncs", "count"] as? Int) == 1)
@@ -39,6 +41,19 @@ import Testing
         #expect(try count(stats(mount), "write") == nil)
         #expect(try mount.boxfs(["stats", mount.path]).output.contains("chunks asked of the cache"))
         try mount.unmount()
+    }
+
+    /// Of a file that is written to, the kernel asks only once whether it has capabilities to be cleared (boxfs_clear_privileges_here).
+    @Test func writesAskForNoCapabilities() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one")
+        let file = open(mount("file"), O_WRONLY | O_CREAT, 0o644)
+        _ = try stats(mount, ["--reset"])
+        for _ in 0..<20 { #expect(write(file, "abc", 3) == 3) }
+        close(file)
+        let report = try stats(mount)
+        #expect(count(report, "write") == 20 && count(report, "getxattr") ?? 0 <= 1)
     }
 
     @Test func traceShowsCallsInTheirOrder() throws {

@@ -56,6 +56,9 @@ import Testing
         close(appending)
         #expect(truncate(mount("log"), 2) == 0 && truncate(mount("log"), 4) == 0)
         #expect(mount.read("log") == [UInt8(ascii: "o"), UInt8(ascii: "n"), 0, 0])
+        // What nobody may run, root may not run either (access(2)).
+        #expect(access(mount("log"), R_OK | W_OK) == 0 && access(mount("log"), X_OK) == -1 && errno == EACCES)
+        #expect(chmod(mount("log"), 0o100) == 0 && access(mount("log"), X_OK) == 0 && access(mount.path, X_OK) == 0)
         // Sparse, over 4 GiB, with SEEK_DATA and SEEK_HOLE.
         let sparse = open(mount("sparse"), O_RDWR | O_CREAT, 0o644)
         #expect(pwrite(sparse, "x", 1, 5_000_000_000) == 1)

@@ -15,6 +15,15 @@ import Testing
             cd /; echo hello > "$HOME/Box/file"; mkdir "$HOME/Box/folder"; mv "$HOME/Box/file" "$HOME/Box/folder/"
             test "$(cat "$HOME/Box/folder/file")" = hello
             test "$(stat -c %u:%g "$HOME/Box/folder/file")" = 65534:65534
+            # A write takes set-user-ID away, here and on the server; what is not permitted is refused.
+            cp /bin/true "$HOME/Box/tool"; chmod 6755 "$HOME/Box/tool"; test "$(stat -c %a "$HOME/Box/tool")" = 6755
+            echo more >> "$HOME/Box/tool"
+            for i in $(seq 40); do test "$(stat -c %a "$HOME/Box/tool")" = 755 && break; sleep 0.05; done
+            test "$(stat -c %a "$HOME/Box/tool")" = 755
+            chmod 444 "$HOME/Box/tool"; (echo more >> "$HOME/Box/tool") 2> /dev/null && exit 1
+            chmod 555 "$HOME/Box/folder"; touch "$HOME/Box/folder/new" 2> /dev/null && exit 1
+            chmod 000 "$HOME/Box/folder"; cat "$HOME/Box/folder/file" 2> /dev/null && exit 1
+            chmod 755 "$HOME/Box/folder"
             boxfs status "$HOME/Box"
             boxfs flush "$HOME/Box"
             # In use: told at once, by itself and by what it says.

@@ -34,7 +34,7 @@ extension MountedFileSystem {
         }
     }
 
-    private func logXattr(_ inode: Inode, _ name: String) throws(FileSystemError) {
+    func logXattr(_ inode: Inode, _ name: String) throws(FileSystemError) {
         try tree.requireWritable(inode)
         let now = Timestamp.now()
         if inode.links > 0 {

@@ -14,7 +14,7 @@ extension MountedFileSystem {
                     emptied(inode)
                     let file = try tree.content(of: inode)
                     try file.truncate(to: 0, inode: number)
-                    contentChanged(inode, file)
+                    try contentChanged(inode, file)
                     inode.pagesValid = false
                 }
             } else {
@@ -71,7 +71,7 @@ extension MountedFileSystem {
         let file = try writableContent(handle.inode)
         try checkQuota(handle.inode, growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
         try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
-        tree.lock.withLock { contentChanged(handle.inode, file) }
+        try tree.lock.withLock { () throws(FileSystemError) in try contentChanged(handle.inode, file) }
     }
 
     /// A shared folder counts for its owner, whose quota the server knows.
@@ -142,7 +142,7 @@ extension MountedFileSystem {
         }
         if mode & (punchHole | zeroRange) != 0 { try file.punchHole(UInt64(offset)..<end, inode: handle.inode.number) }
         if mode & keepSize == 0, end > file.byteCount { try file.truncate(to: end, inode: handle.inode.number) }
-        if mode != keepSize { tree.lock.withLock { contentChanged(handle.inode, file) } }
+        if mode != keepSize { try tree.lock.withLock { () throws(FileSystemError) in try contentChanged(handle.inode, file) } }
     }
 
     func lseek(_ id: HandleID, offset: Int64, whence: Int32) throws(FileSystemError) -> Int64 {
@@ -165,7 +165,7 @@ extension MountedFileSystem {
         try checkQuota(target.inode, growth: targetOffset + Int64(length) - Int64(to.byteCount))
         if source.inode.namespace == target.inode.namespace, let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) {
             to.share(parts, at: Int(targetOffset) / FileContent.slotByteCount, newSize: UInt64(targetOffset) + length)
-            tree.lock.withLock { contentChanged(target.inode, to) }
+            try tree.lock.withLock { () throws(FileSystemError) in try contentChanged(target.inode, to) }
             return Int(length)
         }
         var copied = 0

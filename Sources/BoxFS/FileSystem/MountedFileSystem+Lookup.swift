@@ -40,7 +40,8 @@ extension MountedFileSystem {
             var mask: AttributeMask = []
             var mode = inode.mode
             if let wanted = changes.mode { mode = inode.mode & 0o170000 | wanted & 0o7777 }
-            if changes.killPrivileges { mode = Self.withoutPrivileges(mode) }
+            let isOwnerGiven = changes.uid != nil || changes.gid != nil     // chown(2) clears, even where it changes nothing
+            if changes.killPrivileges || isOwnerGiven && !options.posixOwners { mode = Self.withoutPrivileges(mode) }
             if mode != inode.mode || changes.mode != nil { mask.insert(.mode) }
             // Without --posix-owners everything belongs to one person: only root gets here with another owner (the
             // kernel refuses the rest), and a restored archive is worth more to root than an error at each file.
@@ -96,7 +97,7 @@ extension MountedFileSystem {
         }
         try file.truncate(to: size, inode: number)
         try tree.lock.withLock { () throws(FileSystemError) in
-            contentChanged(inode, file)
+            try contentChanged(inode, file)
             if logged { try tree.logContent(inode) }
         }
     }
@@ -109,11 +110,30 @@ extension MountedFileSystem {
     }
 
     /// Under `Tree.lock`.
-    func contentChanged(_ inode: Inode, _ file: FileContent) {
+    func contentChanged(_ inode: Inode, _ file: FileContent) throws(FileSystemError) {
         inode.size = file.byteCount
         inode.touch(.now())
         file.hasUnlogged = true
         tree.markContentDirty(inode)
+        if !options.posixOwners, inode.mode & 0o6000 != 0 || inode.xattrs[Self.capabilities] != nil { try dropPrivileges(inode) }
+    }
+
+    private static let capabilities = "security.capability"
+
+    /// What a write takes away: file capabilities, and set-user-ID unless root writes. With --posix-owners the kernel does it.
+    private func dropPrivileges(_ inode: Inode) throws(FileSystemError) {
+        if inode.xattrs[Self.capabilities] != nil {
+            try logXattr(inode, Self.capabilities)
+            inode.xattrs[Self.capabilities] = nil
+        }
+        let mode = options.uid == 0 ? inode.mode : Self.withoutPrivileges(inode.mode)
+        guard mode != inode.mode else { return }
+        if inode.links > 0 {
+            let record = LogRecord(namespace: inode.namespace, kind: .setattr, inode: inode.number, node: inode.id, mask: .mode, time: inode.changed)
+            try tree.change { try tree.record($0, record) }
+        }
+        inode.mode = mode
+        fetcher.attributesChanged(inode.number)
     }
 
     func statfs() throws(FileSystemError) -> FileSystemStatistics {

@@ -26,6 +26,8 @@ protocol MissingFetcher: AnyObject, Sendable {
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber)
     /// Whether the server has all of the inode's changes.
     func isUploaded(_ inode: InodeNumber) -> Bool
+    /// The kernel's copy of the inode's attributes is out of date, by a call that does not tell it so.
+    func attributesChanged(_ inode: InodeNumber)
     /// statfs(2)'s numbers: bytes that may be stored (nil: no limit) and bytes stored.
     var quota: (limit: UInt64?, used: UInt64) { get }
 }

@@ -1,6 +1,6 @@
 /// What the kernel asks for, named after FUSE's operations.
 enum RequestOperation: UInt8, CaseIterable, Codable, Sendable {
-    case lookup, forget, getattr, setattr, readlink
+    case lookup, forget, getattr, setattr, access, readlink
     case mknod, mkdir, symlink, link, unlink, rmdir, rename
     case create, open, read, write, flush, release, fsync, fallocate, lseek, copyFileRange
     case opendir, readdir, readdirplus, releasedir, fsyncdir

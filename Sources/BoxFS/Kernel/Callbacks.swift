@@ -24,7 +24,7 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
         var wanted = UInt32(BOXFS_CAP_ASYNC_READ | BOXFS_CAP_ATOMIC_O_TRUNC | BOXFS_CAP_EXPLICIT_INVAL_DATA)
         wanted |= UInt32(BOXFS_CAP_READDIRPLUS | BOXFS_CAP_PARALLEL_DIROPS)
         wanted |= UInt32(BOXFS_CAP_CACHE_SYMLINKS | BOXFS_CAP_SPLICE_WRITE | BOXFS_CAP_SPLICE_MOVE)
-        // HANDLE_KILLPRIV: the kernel knows capabilities and its cached mode best; it sends a setattr when a write clears set-user-ID.
+        // HANDLE_KILLPRIV: of protocol 7.26; see boxfs_clear_privileges_here for what took its place.
         let refused = UInt32(BOXFS_CAP_AUTO_INVAL_DATA | BOXFS_CAP_READDIRPLUS_AUTO | BOXFS_CAP_SPLICE_READ | BOXFS_CAP_HANDLE_KILLPRIV)
         connection.pointee.want = (connection.pointee.want & ~refused) | (wanted & connection.pointee.capable)
         connection.pointee.max_write = 1 << 20
@@ -313,6 +313,15 @@ private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
     operations.getattr = { request, number, _ in
         let call = RequestCall(.getattr, number), number = inode(number)
         perform(request, call) { (system, request) throws(FileSystemError) in request.reply(attributes: try system.getattr(number)) }
+    }
+    operations.access = { request, number, mask in
+        let call = RequestCall(.access, number), number = inode(number)
+        perform(request, call) { (system, request) throws(FileSystemError) in
+            // Asked of a mount for root only, to whom everything is open but running what nobody may run.
+            let attributes = try system.getattr(number)
+            if mask & X_OK != 0, attributes.mode & S_IFMT == S_IFREG, attributes.mode & 0o111 == 0 { throw .accessDenied }
+            request.done()
+        }
     }
     operations.setattr = { request, number, stat, which, info in
         let call = RequestCall(.setattr, number), number = inode(number), handle = info.map { HandleID(rawValue: $0.pointee.fh) }, stat = stat!.pointee

@@ -9,6 +9,8 @@ struct MountOptions: Sendable {
     var allowOther = false
     var posixOwners = false
     var threads: UInt32 = 8
+
+    var isForRootOnly: Bool { geteuid() == 0 && !allowOther && !posixOwners }
 }
 
 struct MountError: Error, CustomStringConvertible, Sendable {
@@ -28,7 +30,10 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
         self.mountPoint = mountPoint
         let context = KernelContext(fileSystem: fileSystem, options: options, instruments: instruments)
         self.context = context
-        var mountOptions = "default_permissions,noatime,fsname=boxfs,subtype=boxfs"
+        var mountOptions = "noatime,fsname=boxfs,subtype=boxfs"
+        // Where root alone enters, nothing is refused to anybody; otherwise the kernel checks, which costs a getattr of the folder after each
+        // change in it.
+        if !options.isForRootOnly { mountOptions += ",default_permissions" }
         if options.allowOther || options.posixOwners { mountOptions += ",allow_other" }
         if options.posixOwners, geteuid() == 0 { mountOptions += ",suid,dev" }
         var words: [UnsafeMutablePointer<CChar>?] = ["boxfs", "-o", mountOptions].map { (word: String) in strdup(word) }
@@ -51,6 +56,8 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
             let reason = words.isEmpty ? "" : " (\(words))"
             throw MountError(description: "\(mountPoint) cannot be mounted\(reason). Run `boxfs doctor` to see what is missing.")
         }
+        // With --posix-owners the kernel, which knows each writer's capabilities, says what is to be cleared.
+        if !context.options.posixOwners { _ = boxfs_clear_privileges_here(session) }
     }
 
     /// Answers the kernel until the folder is unmounted.

@@ -28,6 +28,7 @@ extension FileContent {
                 content.slots[slot] = .segment(segment)
                 content.savedSegments[slot] = SavedSegment(file: file, length: length)
             }
+            while content.slots.count < slotCount(size: size) { content.slots.append(.hole) }
             return content
         }
     }
@@ -36,7 +37,9 @@ extension FileContent {
     func save(_ inode: Inode, _ database: Database) throws {
         let number = Int64(inode.number.rawValue)
         try lock.withLock {
-            let manifest = Self.manifest(size: size, slots: slots) { _, _ in nil }
+            // No rows: all holes, as far as there is no segment. So a new file's content is one row until it is sealed.
+            let isSealed = slots.contains { if case .chunks = $0 { true } else { false } }
+            let manifest = isSealed ? Self.manifest(size: size, slots: slots) { _, _ in nil } : Manifest(chunks: [])
             var pages: [Int] = []
             for (page, start) in stride(from: 0, to: manifest.chunks.count, by: Manifest.pageCount).enumerated() {
                 let packed = Manifest.pack(manifest.chunks[start..<min(start + Manifest.pageCount, manifest.chunks.count)])

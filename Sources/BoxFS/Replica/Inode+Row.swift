@@ -29,8 +29,15 @@ extension Inode {
         namespace = row[18]
     }
 
+    /// Sorted: the same attributes are the same bytes.
+    private static let attributeEncoder = {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        return encoder
+    }()
+
     func save(_ database: Database) throws {
-        let packedXattrs = xattrs.isEmpty ? nil : try JSONEncoder().encode(xattrs)
+        let packedXattrs = xattrs.isEmpty ? nil : try Self.attributeEncoder.encode(xattrs)
         try database.cachedStatement(sql: """
             INSERT INTO nodes (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (inode) DO UPDATE SET id = excluded.id, mode = excluded.mode, uid = excluded.uid, gid = excluded.gid,

@@ -138,6 +138,8 @@ final class Synchronizer: MissingFetcher {
         }
     }
 
+    func attributesChanged(_ inode: InodeNumber) { notify([.inode(inode, data: false)]) }
+
     var quota: (limit: UInt64?, used: UInt64) {
         state.withLock { $0.isOverQuota ? (min($0.quota.limit ?? 0, $0.quota.used), $0.quota.used) : $0.quota }
     }

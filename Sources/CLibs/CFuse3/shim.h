@@ -7,6 +7,9 @@
 #include <fuse3/fuse_lowlevel.h>
 #include <fuse3/fuse_opt.h>
 #include <sys/mount.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <sys/uio.h>
 
 // Macros and bit fields that Swift does not see.
 
@@ -32,10 +35,45 @@ static inline int boxfs_reply_file(fuse_req_t request, int descriptor, off_t off
 // The number that the kernel puts into a request's header as its caller's.
 static inline pid_t boxfs_thread_id(void) { return (pid_t)syscall(SYS_gettid); }
 
-static inline void boxfs_set_open(struct fuse_file_info *info, uint64_t handle, int keep_cache, int cache_readdir) {
+static inline void boxfs_set_open(struct fuse_file_info *info, uint64_t handle, int keep_cache, int is_writable) {
     info->fh = handle;
+    info->noflush = !is_writable;       // FOPEN_NOFLUSH (Linux 5.16): close(2) of what only reads asks nobody
     info->keep_cache = keep_cache ? 1 : 0;
-    info->cache_readdir = cache_readdir ? 1 : 0;
+}
+
+// FUSE_HANDLE_KILLPRIV_V2 (linux/fuse.h, since protocol 7.33): the file system clears set-user-ID and file capabilities itself when
+// a file is written to. Without it the kernel asks for security.capability before every write(2). libfuse 3.14 knows no name for it, so
+// it is put into the answer to FUSE_INIT, which is the first that a session writes.
+static inline int *boxfs_greeted(void) {
+    static int greeted;
+    return &greeted;
+}
+
+static inline ssize_t boxfs_io_writev(int descriptor, struct iovec *parts, int count, void *user) {
+    (void)user;
+    struct boxfs_init_out { uint32_t major, minor, max_readahead, flags; };     // the beginning of fuse_init_out
+    if (!__atomic_exchange_n(boxfs_greeted(), 1, __ATOMIC_RELAXED) && count == 2 && parts[1].iov_len >= 64)
+        ((struct boxfs_init_out *)parts[1].iov_base)->flags |= 1u << 28;
+    return writev(descriptor, parts, count);
+}
+
+static inline ssize_t boxfs_io_read(int descriptor, void *buffer, size_t size, void *user) {
+    (void)user;
+    return read(descriptor, buffer, size);
+}
+
+extern ssize_t splice(int, off_t *, int, off_t *, size_t, unsigned int);        // hidden without _GNU_SOURCE
+
+static inline ssize_t boxfs_io_splice(int from, off_t *from_offset, int to, off_t *to_offset, size_t size, unsigned int flags, void *user) {
+    (void)user;
+    return splice(from, from_offset, to, to_offset, size, flags);
+}
+
+// After fuse_session_mount, before the first request is read.
+static inline int boxfs_clear_privileges_here(struct fuse_session *session) {
+    struct fuse_custom_io io = { .writev = boxfs_io_writev, .read = boxfs_io_read, .splice_receive = boxfs_io_splice, .splice_send = boxfs_io_splice };
+    *boxfs_greeted() = 0;
+    return fuse_session_custom_io(session, &io, fuse_session_fd(session));
 }
 
 enum {

@@ -49,6 +49,8 @@ final class FileContent: @unchecked Sendable {
         self.store = store
     }
 
+    static func slotCount(size: UInt64) -> Int { Int((size + UInt64(slotByteCount) - 1) / UInt64(slotByteCount)) }
+
     /// Bytes of slot `index` in a file of `size` bytes.
     static func extent(_ index: Int, size: UInt64) -> Int {
         let start = UInt64(index) * UInt64(slotByteCount)
@@ -275,7 +277,7 @@ final class FileContent: @unchecked Sendable {
     /// truncate(2), both ways.
     func truncate(to newSize: UInt64, inode: InodeNumber) throws(FileSystemError) {
         try lock.withLock { () throws(FileSystemError) in
-            let count = Int((newSize + UInt64(Self.slotByteCount) - 1) / UInt64(Self.slotByteCount))
+            let count = Self.slotCount(size: newSize)
             if newSize < size, count > 0 {
                 let extent = Self.extent(count - 1, size: newSize)
                 if case .chunks(let chunks) = slots[count - 1], chunks.reduce(0, { $0 + Int($1.length) }) > extent {

@@ -1,3 +1,4 @@
+import Dispatch
 import Glibc
 import Shared
 import Synchronization
@@ -18,9 +19,49 @@ final class SegmentStore: Sendable {
     func path(_ file: Int64) -> String { "\(directory)/\(Segment.fileName(file))" }
 
     func make() throws(FileSystemError) -> Segment {
+        let (ready, isLow) = spares.withLock { ($0.ready.popLast(), $0.isWanted(once: Self.spareCount / 2)) }
+        if isLow { Self.making.async { self.makeSpares() } }
+        if let ready { return ready }
+        return try create()
+    }
+
+    private func create() throws(FileSystemError) -> Segment {
         let segment = Segment(file: nextFile.add(1, ordering: .relaxed).newValue, length: 0, store: self)
         segment.descriptor = try segment.opened(O_RDWR | O_CREAT | O_EXCL)
         return segment
+    }
+
+    // MARK: Spares
+
+    /// Empty files made beforehand, because making one is most of the time that the first write of a small file takes. No row names
+    /// them: the next start removes what is left of them.
+    private struct Spares: ~Copyable {
+        var ready: [Segment] = []
+        var areComing = false
+
+        /// Whether it is time to make more, which is said once.
+        mutating func isWanted(once count: Int) -> Bool {
+            guard ready.count < count, !areComing else { return false }
+            areComing = true
+            return true
+        }
+    }
+
+    private static let spareCount = 32
+    private static let making = DispatchQueue(label: "spare segments", qos: .userInitiated)
+    private let spares = Mutex(Spares())
+
+    private func makeSpares() {
+        while true {
+            let isEnough = spares.withLock { spares in
+                spares.areComing = spares.ready.count < Self.spareCount
+                return !spares.areComing
+            }
+            // A full disk is told to who writes.
+            guard !isEnough, let segment = try? create() else { break }
+            spares.withLock { $0.ready.append(segment) }
+        }
+        spares.withLock { $0.areComing = false }
     }
 
     /// A writable copy of the first `length` bytes of an open file.
