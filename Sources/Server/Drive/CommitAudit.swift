@@ -77,8 +77,8 @@ struct LastPaths {
             }
             guard let row = try sql.first(
                 """
-                SELECT e.parent, e.name FROM entries e JOIN nodes n ON n.id = e.node AND n.namespace = e.namespace
-                WHERE e.node = $1 ORDER BY e.deleted_at IS NOT NULL, e.sequence DESC LIMIT 1
+                SELECT e.parent, e.name FROM entries e
+                WHERE e.node = $1 AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = e.node AND n.namespace = e.namespace) ORDER BY e.deleted_at IS NOT NULL, e.sequence DESC LIMIT 1
                 """, [.id(at)]) else { break }
             names.append((at, row.text(1) ?? ""))
             at = try row.id(0)

@@ -7,9 +7,10 @@ enum TreePath {
 
     /// Where a node is, or was last; nil for the root.
     static func lastPlace(_ sql: any SQLConnection, of node: NodeID) throws -> (parent: NodeID, name: String)? {
-        // Where it was before it became part of another namespace does not count.
+        // Where it was before it became part of another namespace does not count. (As a join, SQLite would go through the namespace's entries.)
         try sql.first("""
-            SELECT e.parent, e.name FROM entries e JOIN nodes n ON n.id = e.node AND n.namespace = e.namespace WHERE e.node = $1
+            SELECT e.parent, e.name FROM entries e
+            WHERE e.node = $1 AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = e.node AND n.namespace = e.namespace)
             ORDER BY CASE WHEN e.deleted_at IS NULL THEN 0 ELSE 1 END, e.deleted_at DESC, e.sequence DESC, e.id DESC LIMIT 1
             """, [.id(node)]).map { (try $0.id(0), $0.text(1) ?? "") }
     }

@@ -47,6 +47,7 @@ enum Schema {
         """,
         "CREATE INDEX nodes_feed ON nodes (namespace, sequence)",
         "CREATE INDEX nodes_shared ON nodes (shared) WHERE shared IS NOT NULL",
+        "CREATE INDEX nodes_junctions ON nodes (namespace) WHERE shared IS NOT NULL",
         "CREATE INDEX nodes_trash ON nodes (namespace, deleted_at) WHERE deleted_at IS NOT NULL AND purged_at IS NULL",
         """
         CREATE TABLE entries (
