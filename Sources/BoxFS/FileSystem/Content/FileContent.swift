@@ -129,6 +129,8 @@ final class FileContent: @unchecked Sendable {
             let end = Int(min(UInt64(offset) + UInt64(count), size))
             while at < end {
                 let index = at / Self.slotByteCount
+                // Size and slots must agree; where they do not, one file cannot be read rather than none.
+                guard index < slots.count else { throw .io }
                 let inSlot = at - index * Self.slotByteCount
                 let length = min(end - at, Self.slotByteCount - inSlot)
                 try read(index, inSlot..<inSlot + length, inode, into: &pieces)
