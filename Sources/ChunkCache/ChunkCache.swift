@@ -127,8 +127,8 @@ public final class ChunkCache: Sendable {
         }
     }
 
-    private func withFile<R>(_ hash: ChunkHash, _ body: () throws -> R) rethrows -> R {
-        try fileLocks[Int(UInt(bitPattern: hash.hashValue) % UInt(fileLocks.count))].mutex.withLock { _ in try body() }
+    private func withFile<R>(_ hash: ChunkHash, _ body: () -> R) -> R {
+        fileLocks[Int(UInt(bitPattern: hash.hashValue) % UInt(fileLocks.count))].mutex.withLock { _ in body() }
     }
 
     private func removeFile(_ hash: ChunkHash) {

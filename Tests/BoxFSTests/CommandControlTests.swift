@@ -63,7 +63,7 @@ func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer)
         }
 
         func trace(_ filter: TraceFilter, process: Int32, _ tell: @escaping @Sendable (TraceBatch) -> Void) async {
-            let record = RequestRecord(RequestAccount(RequestCall(.read, 1), thread: process), error: 0, nanoseconds: 1)
+            let record = RequestRecord(RecentRequests.Kept(RequestAccount(RequestCall(.read, 1), thread: process), 0, 1), inode: 1, caller: nil)
             tell(TraceBatch(records: [RequestRecord](repeating: record, count: 450), lost: 3))
         }
     }

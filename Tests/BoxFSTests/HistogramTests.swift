@@ -98,7 +98,7 @@ import Testing
 
     @Test func filters() {
         func takes(_ filter: TraceFilter, _ operation: String, _ path: String?, _ newPath: String? = nil, nanoseconds: UInt64 = 5) -> Bool {
-            var record = RequestRecord(request(.read, 3), error: 0, nanoseconds: nanoseconds)
+            var record = RequestRecord(RecentRequests.Kept(request(.read, 3), 0, nanoseconds), inode: 3, caller: nil)
             (record.operation, record.path, record.newPath) = (operation, path, newPath)
             return filter.takes(record)
         }

@@ -69,27 +69,27 @@ import Testing
 
     @Test func aFolderStandsWhereEachMemberWants() throws {
         let (drive, ann, bob) = try two()
-        try FileManager.default.createDirectory(atPath: bob("work"), withIntermediateDirectories: true)
+        try FileManager.default.createDirectory(atPath: bob("mine"), withIntermediateDirectories: true)
         try bob.write("own", [1])
-        #expect(rename(bob("docs"), bob("work/ann's")) == 0)
+        #expect(rename(bob("docs"), bob("mine/ann's")) == 0)
         try bob.flush()
-        #expect(text(bob, "work/ann's/a") == "one" && text(ann, "docs/a") == "one")
+        #expect(text(bob, "mine/ann's/a") == "one" && text(ann, "docs/a") == "one")
         // The border: names and links do not cross it.
-        #expect(rename(bob("own"), bob("work/ann's/own")) == -1 && errno == EXDEV)
-        #expect(rename(bob("work/ann's/a"), bob("a")) == -1 && errno == EXDEV)
-        #expect(link(bob("own"), bob("work/ann's/own")) == -1 && errno == EXDEV)
-        #expect(rmdir(bob("work/ann's")) == -1 && errno == EBUSY)
-        #expect(rmdir(bob("work")) == -1 && errno == ENOTEMPTY)
+        #expect(rename(bob("own"), bob("mine/ann's/own")) == -1 && errno == EXDEV)
+        #expect(rename(bob("mine/ann's/a"), bob("a")) == -1 && errno == EXDEV)
+        #expect(link(bob("own"), bob("mine/ann's/own")) == -1 && errno == EXDEV)
+        #expect(rmdir(bob("mine/ann's")) == -1 && errno == EBUSY)
+        #expect(rmdir(bob("mine")) == -1 && errno == ENOTEMPTY)
         try FileManager.default.createDirectory(atPath: bob("empty"), withIntermediateDirectories: true)
-        #expect(rename(bob("empty"), bob("work/ann's")) == -1 && errno == EBUSY)
+        #expect(rename(bob("empty"), bob("mine/ann's")) == -1 && errno == EBUSY)
         // mv copies across.
-        try done(try run("mv", [bob("own"), bob("work/ann's/own")]))
+        try done(try run("mv", [bob("own"), bob("mine/ann's/own")]))
         try eventually("what was moved in arrives") { ann.read("docs/own") == [1] }
         let nested = try ann.boxfs(["share", "add", ann("docs/sub"), "bob", "--role", "viewer"])
         #expect(nested.status == 1 && nested.output.contains("inside a shared folder"), "\(nested.output)")
         // Leaving takes it from one tree only.
-        try done(try bob.boxfs(["share", "leave", bob("work/ann's")]))
-        try eventually("the folder is gone") { try bob.names("work").isEmpty }
+        try done(try bob.boxfs(["share", "leave", bob("mine/ann's")]))
+        try eventually("the folder is gone") { try bob.names("mine").isEmpty }
         #expect(text(ann, "docs/a") == "one")
         #expect(try drive.fsck().status == 0)
         drive.end()
@@ -216,31 +216,31 @@ import Testing
         let drive = try Drive()
         for name in ["bob", "eve"] { try drive.addAccount(name) }
         let ann = try drive.mount("ann"), bob = try drive.mount("bob", account: "bob"), eve = try drive.mount("eve", account: "eve")
-        #expect(mkdir(ann("docs"), 0o755) == 0 && mkdir(bob("work"), 0o755) == 0)
+        #expect(mkdir(ann("docs"), 0o755) == 0 && mkdir(bob("mine"), 0o755) == 0)
         try ann.write("docs/a", Array("one".utf8))
         try bob.flush()
         try done(try bob.boxfs(["share", "settings", "--accept-automatically", "no"]))
         try done(try ann.boxfs(["share", "group", "create", "team", "bob", "eve"]))
         try done(try ann.boxfs(["share", "add", ann("docs"), "team", "--role", "editor", "--group"]))
         try eventually("eve has it") { text(eve, "docs/a") == "one" }
-        #expect(try bob.names() == ["work"])
+        #expect(try bob.names() == ["mine"])
         #expect(try bob.boxfs(["share", "list"]).output.contains("invited by ann"))
-        let accepted = try bob.boxfs(["share", "accept", "ann/docs", "--at", "work/of ann"])
-        #expect(accepted.output == "/work/of ann\n")
-        try eventually("bob has it") { text(bob, "work/of ann/a") == "one" }
+        let accepted = try bob.boxfs(["share", "accept", "ann/docs", "--at", "mine/of ann"])
+        #expect(accepted.output == "/mine/of ann\n")
+        try eventually("bob has it") { text(bob, "mine/of ann/a") == "one" }
         #expect(try ann.boxfs(["share", "members", ann("docs")]).output == "owner\tann\neditor\tbob\tthrough team\neditor\teve\tthrough team\n")
         // Versions, trash and audit are those of the shared folder.
-        try bob.write("work/of ann/a", Array("two".utf8))
+        try bob.write("mine/of ann/a", Array("two".utf8))
         try bob.flush()
-        #expect(unlink(bob("work/of ann/a")) == 0)
-        #expect(try bob.boxfs(["trash", "list", "--mount", bob("work/of ann")]).output.contains(" a\n"))
-        try done(try bob.boxfs(["trash", "restore", bob("work/of ann/a"), "--mount", bob("work/of ann")]))
+        #expect(unlink(bob("mine/of ann/a")) == 0)
+        #expect(try bob.boxfs(["trash", "list", "--mount", bob("mine/of ann")]).output.contains(" a\n"))
+        try done(try bob.boxfs(["trash", "restore", bob("mine/of ann/a"), "--mount", bob("mine/of ann")]))
         try eventually("it is back for all") { text(ann, "docs/a") == "two" && text(eve, "docs/a") == "two" }
         #expect(try ann.boxfs(["audit", ann("docs"), "--user", "bob"]).output.contains("removed\tbob"))
         try done(try ann.boxfs(["share", "transfer", ann("docs"), "eve"]))
         #expect(try eve.boxfs(["share", "list"]).output.contains("owner\teve/docs\t/docs"))
         try done(try ann.boxfs(["share", "group", "delete", "team"]))
-        try eventually("who was there through the group is not any more") { try bob.names("work").isEmpty }
+        try eventually("who was there through the group is not any more") { try bob.names("mine").isEmpty }
         #expect(text(eve, "docs/a") == "two" && text(ann, "docs/a") == "two")
         #expect(try drive.fsck().status == 0)
         drive.end()

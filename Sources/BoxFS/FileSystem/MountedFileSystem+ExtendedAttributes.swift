@@ -37,10 +37,7 @@ extension MountedFileSystem {
     func logXattr(_ inode: Inode, _ name: String) throws(FileSystemError) {
         try tree.requireWritable(inode)
         let now = Timestamp.now()
-        if inode.links > 0 {
-            let record = LogRecord(namespace: inode.namespace, kind: .xattr, inode: inode.number, node: inode.id, attribute: name, time: now)
-            try tree.change { try tree.record($0, record) }
-        }
+        try tree.log(LogRecord(namespace: inode.namespace, kind: .xattr, inode: inode.number, node: inode.id, attribute: name, time: now), of: inode)
         inode.changed = now
         tree.markDirty(inode)
     }

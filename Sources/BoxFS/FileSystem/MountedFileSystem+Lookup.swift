@@ -51,10 +51,7 @@ extension MountedFileSystem {
             if changes.accessed != nil { mask.insert(.accessed) }
             if changes.modified != nil { mask.insert(.modified) }
             guard !mask.isEmpty else { return attributes(inode) }
-            if inode.links > 0 {
-                let record = LogRecord(namespace: inode.namespace, kind: .setattr, inode: number, node: inode.id, mask: mask, time: now)
-                try tree.change { try tree.record($0, record) }
-            }
+            try tree.log(LogRecord(namespace: inode.namespace, kind: .setattr, inode: number, node: inode.id, mask: mask, time: now), of: inode)
             inode.mode = mode
             if let uid { inode.uid = uid }
             if let gid { inode.gid = gid }
@@ -128,10 +125,8 @@ extension MountedFileSystem {
         }
         let mode = options.uid == 0 ? inode.mode : Self.withoutPrivileges(inode.mode)
         guard mode != inode.mode else { return }
-        if inode.links > 0 {
-            let record = LogRecord(namespace: inode.namespace, kind: .setattr, inode: inode.number, node: inode.id, mask: .mode, time: inode.changed)
-            try tree.change { try tree.record($0, record) }
-        }
+        try tree.log(
+            LogRecord(namespace: inode.namespace, kind: .setattr, inode: inode.number, node: inode.id, mask: .mode, time: inode.changed), of: inode)
         inode.mode = mode
         fetcher.attributesChanged(inode.number)
     }

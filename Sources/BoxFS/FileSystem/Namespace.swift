@@ -59,6 +59,9 @@ final class Namespace: @unchecked Sendable {
 }
 
 extension Tree {
+    /// The home's feed says what the others are.
+    var namespacesHomeFirst: [Namespace] { namespaces.values.sorted { $0.number < $1.number } }
+
     /// Of a node that is here.
     func namespace(of inode: Inode) throws(FileSystemError) -> Namespace {
         guard let namespace = namespaces[inode.namespace] else { throw .stale }

@@ -102,6 +102,15 @@ final class Tree: @unchecked Sendable {
         return inode
     }
 
+    /// An inode for a node of the server's that is new here, but for its content.
+    func makeInode(for node: Node, in namespace: Int64) -> Inode {
+        let inode = makeInode(id: node.id, in: namespace, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
+        inode.assign(node)
+        inode.links = node.links
+        if inode.isDirectory { inode.hydration = .unknown }
+        return inode
+    }
+
     /// A number for a node that is about to be made; `register` it once its rows are written.
     func makeInode(id: NodeID = .make(), in namespace: Int64, mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp) -> Inode {
         defer { nextInode += 1 }
@@ -242,14 +251,19 @@ final class Tree: @unchecked Sendable {
 
     /// Path from the mount's root, without a leading slash; nil when it is unlinked.
     func path(of number: InodeNumber) throws(FileSystemError) -> String? {
-        var parts: [String] = []
-        var at = number
-        while at != .root {
-            guard let (parent, name) = try place(of: at) else { return nil }
+        let (path, top) = try path(of: number, below: .root)
+        return top == .root ? path : nil
+    }
+
+    /// Path from a directory, or from where the way up ends before it.
+    /// - Returns: also what the path begins at.
+    func path(of number: InodeNumber, below directory: InodeNumber) throws(FileSystemError) -> (path: String, top: InodeNumber) {
+        var parts: [String] = [], at = number
+        while at != directory, at != .root, let (parent, name) = try place(of: at) {
             parts.append(name)
             at = parent
         }
-        return parts.reversed().joined(separator: "/")
+        return (parts.reversed().joined(separator: "/"), at)
     }
 
     /// Whether `directory` is `ancestor` or lies below it.
@@ -268,6 +282,11 @@ final class Tree: @unchecked Sendable {
     func record(_ database: Database, _ record: LogRecord) throws {
         lastLog = try record.insert(database)
         logGrew()
+    }
+
+    /// Writes the record of a change of attributes; of an unlinked inode nobody is told.
+    func log(_ record: LogRecord, of inode: Inode) throws(FileSystemError) {
+        if inode.links > 0 { try change { try self.record($0, record) } }
     }
 
     /// Says in the log that a file's content changed, unless a record that no commit holds yet says so already.

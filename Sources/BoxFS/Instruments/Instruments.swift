@@ -32,9 +32,8 @@ final class Instruments: Sendable {
         default: break
         }
         guard let paths else { return }
-        var record = RequestRecord(account, error: error, nanoseconds: time)
+        var record = RequestRecord(RecentRequests.Kept(account, error, time), inode: account.call.inode, caller: paths.caller)
         (record.path, record.newPath) = (paths.path, paths.newPath)
-        if let caller = paths.caller { (record.process, record.program) = (caller.process, caller.program) }
         listeners.tell(record)
     }
 

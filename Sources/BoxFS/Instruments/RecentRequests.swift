@@ -19,6 +19,12 @@ final class RecentRequests: Sendable {
         let offset: Int64?, length: Int?
         let amount: Int64
         let waits: [Wait]
+
+        init(_ account: RequestAccount, _ error: Int32, _ nanoseconds: UInt64) {
+            operation = account.call.operation
+            (began, self.nanoseconds, self.error, thread) = (account.began, nanoseconds, error, account.thread)
+            (offset, length, amount, waits) = (account.call.offset, account.call.length, account.amount, account.waits)
+        }
     }
 
     private final class Stripe: Sendable {
@@ -28,13 +34,10 @@ final class RecentRequests: Sendable {
 
     /// - Parameter inode: what was opened; the call's own inode unless it made one.
     func note(_ account: RequestAccount, _ error: Int32, _ nanoseconds: UInt64) {
-        let call = account.call, inode = account.made ?? call.inode
-        let kept = Kept(
-            operation: call.operation, began: account.began, nanoseconds: nanoseconds, error: error, thread: account.thread,
-            offset: call.offset, length: call.length, amount: account.amount, waits: account.waits)
+        let inode = account.made ?? account.call.inode, kept = Kept(account, error, nanoseconds)
         at(inode) { last in
             if last.inode != inode { last = Last(inode: inode) }
-            switch call.operation {
+            switch kept.operation {
             case .read: last.read = kept
             case .write: last.write = kept
             default: last.open = kept
@@ -51,18 +54,5 @@ final class RecentRequests: Sendable {
             if slots.isEmpty { slots = [Last](repeating: Last(), count: Self.stripeSlots) }
             return body(&slots[Int(inode / UInt64(Self.stripeCount) % UInt64(Self.stripeSlots))])
         }
-    }
-}
-
-extension RequestRecord {
-    init(_ kept: RecentRequests.Kept, inode: UInt64) {
-        time = Clock.timestamp(kept.began)
-        moment = kept.began
-        operation = kept.operation.name
-        self.inode = inode
-        (offset, length, error, amount) = (kept.offset, kept.length, kept.error, kept.amount)
-        (nanoseconds, waits) = (kept.nanoseconds, kept.waits)
-        let caller = CallingProcess(thread: kept.thread)
-        (process, program) = (caller?.process ?? kept.thread, caller?.program)
     }
 }

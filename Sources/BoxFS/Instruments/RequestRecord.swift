@@ -25,18 +25,14 @@ struct RequestRecord: Codable, Hashable, Sendable {
     var process: Int32
     var program: String?
 
-    init(_ account: RequestAccount, error: Int32, nanoseconds: UInt64) {
-        let call = account.call
-        time = Clock.timestamp(account.began)
-        moment = account.began
-        operation = call.operation.name
-        inode = call.inode
-        (offset, length) = (call.offset, call.length)
-        self.error = error
-        amount = account.amount
-        self.nanoseconds = nanoseconds
-        waits = account.waits
-        process = account.thread
+    init(_ kept: RecentRequests.Kept, inode: UInt64, caller: CallingProcess?) {
+        time = Clock.timestamp(kept.began)
+        moment = kept.began
+        operation = kept.operation.name
+        self.inode = inode
+        (offset, length, error, amount) = (kept.offset, kept.length, kept.error, kept.amount)
+        (nanoseconds, waits) = (kept.nanoseconds, kept.waits)
+        (process, program) = (caller?.process ?? kept.thread, caller?.program)
     }
 }
 

@@ -76,7 +76,7 @@ extension FuseRequest {
 
     func reply(open file: OpenFile, info: fuse_file_info) -> Int32 {
         var info = info
-        boxfs_set_open(&info, file.handle.rawValue, file.keepCache ? 1 : 0, info.flags & O_ACCMODE == O_RDONLY ? 0 : 1)
+        boxfs_set_open(&info, file.handle.rawValue, file.keepCache ? 1 : 0)
         return answer { fuse_reply_open($0, &info) }
     }
 
@@ -84,7 +84,7 @@ extension FuseRequest {
         var info = info
         var entry = attributes.entry
         made = attributes.inode.rawValue
-        boxfs_set_open(&info, file.handle.rawValue, file.keepCache ? 1 : 0, info.flags & O_ACCMODE == O_RDONLY ? 0 : 1)
+        boxfs_set_open(&info, file.handle.rawValue, file.keepCache ? 1 : 0)
         return answer { fuse_reply_create($0, &entry, &info) }
     }
 

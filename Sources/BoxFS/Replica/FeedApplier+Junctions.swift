@@ -30,9 +30,7 @@ extension FeedApplier {
         // One that is being left is listed again when that is done.
         guard namespace.isHome, known(shared.namespace) == nil, let node = nodes[shared.root] else { return nil }
         let number = try tree.nextNamespace()
-        let inode = tree.makeInode(id: node.id, in: number, mode: node.mode, uid: node.uid, gid: node.gid, time: node.modified)
-        inode.assign(node)
-        inode.hydration = .unknown
+        let inode = tree.makeInode(for: node, in: number)
         tree.register(inode)
         try tree.save(Namespace(
             number: number, id: shared.namespace, root: inode.number, junction: junction, role: shared.role, cursor: shared.sequence))

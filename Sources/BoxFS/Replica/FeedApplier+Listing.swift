@@ -54,10 +54,7 @@ extension FeedApplier {
 extension Tree {
     /// Writes the rows of a node that is new here. Within a `change`.
     fileprivate func insert(_ node: Node, in namespace: Int64, _ database: Database) throws -> InodeNumber {
-        let inode = makeInode(id: node.id, in: namespace, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
-        inode.assign(node)
-        inode.links = node.links
-        if inode.isDirectory { inode.hydration = .unknown }
+        let inode = makeInode(for: node, in: namespace)
         if let version = node.version, let content = node.content {
             (inode.version, inode.size) = (version, content.size)
             if let packed = content.inline {

@@ -140,10 +140,7 @@ struct FeedApplier {
         if let inode = try tree.inode(of: id) { return inode }
         guard let node = nodes[id], !node.deleted, FileType(mode: node.mode) != nil else { return nil }
         if let shared = node.shared { return try root(of: shared, junction: id) }
-        let inode = tree.makeInode(id: id, in: namespace.number, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
-        inode.assign(node)
-        inode.links = node.links
-        if inode.isDirectory { inode.hydration = .unknown }
+        let inode = tree.makeInode(for: node, in: namespace.number)
         tree.register(inode)
         if let version = node.version, let content = node.content { try replaceContent(inode, version, content) }
         return inode

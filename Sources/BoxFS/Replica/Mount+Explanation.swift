@@ -8,7 +8,9 @@ extension Mount {
         do throws(FileSystemError) {
             var explanation = try replica.explain(path)
             let last = instruments.recent.last(explanation.inode)
-            func record(_ kept: RecentRequests.Kept?) -> RequestRecord? { kept.map { RequestRecord($0, inode: explanation.inode) } }
+            func record(_ kept: RecentRequests.Kept?) -> RequestRecord? {
+                kept.map { RequestRecord($0, inode: explanation.inode, caller: CallingProcess(thread: $0.thread)) }
+            }
             (explanation.open, explanation.read, explanation.write) = (record(last?.open), record(last?.read), record(last?.write))
             return explanation
         } catch {

@@ -43,7 +43,7 @@ extension Synchronizer {
                 continue
             }
             connected(nil)
-            guard try take(page.sequence, place.namespace, number, page.entries, page.nodes, isLast: page.next == nil) else {
+            guard try take(page.sequence, place.namespace, number, page.entries, Self.byID(page.nodes), isLast: page.next == nil) else {
                 if let moved = try self.place(of: number), moved.namespace !== place.namespace { (place, after) = (moved, nil) }
                 continue
             }
@@ -95,9 +95,8 @@ extension Synchronizer {
     /// - Returns: false when the page is older than the feed that was applied here: it may show what is no more, and has to be asked
     ///   for again; also when the directory belongs to another namespace by now.
     private func take(
-        _ sequence: Int64, _ namespace: Namespace, _ directory: InodeNumber, _ entries: [Entry], _ nodes: [Node], isLast: Bool
+        _ sequence: Int64, _ namespace: Namespace, _ directory: InodeNumber, _ entries: [Entry], _ nodes: [NodeID: Node], isLast: Bool
     ) throws(FileSystemError) -> Bool {
-        let nodes = Dictionary(nodes.lazy.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         var rest = entries[...]
         repeat {
             let slice = Array(rest.prefix(Self.sliceCount))
@@ -124,6 +123,8 @@ extension Synchronizer {
         } while !rest.isEmpty
         return true
     }
+
+    private static func byID(_ nodes: [Node]) -> [NodeID: Node] { Dictionary(nodes.lazy.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first }) }
 
     // MARK: In the background
 
@@ -176,14 +177,12 @@ extension Synchronizer {
 
     private func takeAll(_ page: ChildrenPage, _ namespace: Namespace, _ wanted: [InodeNumber: Place]) throws(FileSystemError) {
         let numbers = Dictionary(wanted.map { ($1.id, $0) }, uniquingKeysWith: { first, _ in first })
-        let nodes = Dictionary(page.nodes.lazy.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        let nodes = Self.byID(page.nodes)
         let entries = Dictionary(grouping: page.entries, by: \.parent)
         for id in page.listed {
             guard let number = numbers[id] else { continue }
-            let own = entries[id] ?? []
             // An old page: the next round asks again.
-            let named = own.compactMap { nodes[$0.node] }
-            guard try take(page.sequence, namespace, number, own, named + named.compactMap { $0.shared.flatMap { nodes[$0.root] } }, isLast: true) else { return }
+            guard try take(page.sequence, namespace, number, entries[id] ?? [], nodes, isLast: true) else { return }
         }
     }
 

@@ -58,7 +58,7 @@ extension Synchronizer {
 
     /// How far the feeds were applied, the home's first: it says what the others are.
     private func cursors() -> [(namespace: Namespace, after: Int64)] {
-        tree.lock.withLock { tree.namespaces.values.filter { !$0.isLost }.sorted { $0.number < $1.number }.map { ($0, $0.cursor) } }
+        tree.lock.withLock { tree.namespacesHomeFirst.filter { !$0.isLost }.map { ($0, $0.cursor) } }
     }
 
     /// - Parameter isNews: what happened while we were away is no news to anybody.
@@ -107,7 +107,7 @@ extension Synchronizer {
         do {
             let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) in
                 var events: [KernelEvent] = []
-                for namespace in tree.namespaces.values.sorted(by: { $0.number < $1.number }) {
+                for namespace in tree.namespacesHomeFirst {
                     var applier = FeedApplier(tree: tree, namespace: namespace)
                     try applier.applyDeferred()
                     events += applier.events

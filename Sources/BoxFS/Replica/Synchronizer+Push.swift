@@ -69,7 +69,7 @@ extension Synchronizer {
     /// - Returns: whether more waits that was cut off by the batches' sizes.
     private func pushRound() async throws -> Bool {
         guard state.withLock({ $0.stopped == nil }) else { return false }
-        let namespaces = tree.lock.withLock { tree.namespaces.values.filter { !$0.isLost }.sorted { $0.number < $1.number } }
+        let namespaces = tree.lock.withLock { tree.namespacesHomeFirst.filter { !$0.isLost } }
         var hasMore = false, refusal: (any Error)?
         for namespace in namespaces {
             do { hasMore = try await push(namespace) || hasMore } catch RemoteError.problem(let problem) {
@@ -186,14 +186,19 @@ extension Synchronizer {
             }
             try tree.forgetUnlinkedRows()
             try tree.commit()
-            return (try tree.firstLog() ?? tree.lastLog + 1) - 1
+            return try tree.acknowledgedLog()
         }
         tree.cache.markSent(outgoing.claims.map(\.hash))
+        if namespace.isHome { state.withLock { $0.isOverQuota = false } }
+        acknowledge(upTo: acknowledged)
+    }
+
+    /// No log record up to here waits any more: nor does whoever waited for it.
+    func acknowledge(upTo log: Int64) {
         let waiters = state.withLock { state in
-            state.acknowledged = max(state.acknowledged, acknowledged)
-            if namespace.isHome { state.isOverQuota = false }
-            defer { state.uploadWaiters.removeAll { $0.log <= acknowledged } }
-            return state.uploadWaiters.filter { $0.log <= acknowledged }
+            state.acknowledged = max(state.acknowledged, log)
+            defer { state.uploadWaiters.removeAll { $0.log <= log } }
+            return state.uploadWaiters.filter { $0.log <= log }
         }
         for waiter in waiters { waiter.done(true) }
     }

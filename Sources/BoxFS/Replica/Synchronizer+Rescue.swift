@@ -19,20 +19,10 @@ extension Synchronizer {
                 let reason = namespace.comesBackIn == nil
                     ? "You are no longer in the shared folder \(namespace.name ?? "")" : "The shared folder \(namespace.name ?? "") may only be read now"
                 if let kept { note("\(reason): \(kept)") }
-                allSent()
+                // Its records went without being sent.
+                acknowledge(upTo: try tree.lock.withLock { () throws(FileSystemError) in try tree.acknowledgedLog() })
             } catch { note("A shared folder that was left could not be removed here (\(error)); the next mount tries again.") }
         }
-    }
-
-    /// Records went without being sent: whoever waited for them waits no more.
-    private func allSent() {
-        let acknowledged = tree.lock.withLock { ((try? tree.firstLog()) ?? nil).map { $0 - 1 } ?? tree.lastLog }
-        let waiters = state.withLock { state in
-            state.acknowledged = max(state.acknowledged, acknowledged)
-            defer { state.uploadWaiters.removeAll { $0.log <= acknowledged } }
-            return state.uploadWaiters.filter { $0.log <= acknowledged }
-        }
-        for waiter in waiters { waiter.done(true) }
     }
 
     /// Keeps the content of nodes whose new versions the server refused.
@@ -106,11 +96,7 @@ extension Synchronizer {
         switch piece {
         case .zeros(let count): return count    // a hole already
         case .file(let source, let from, let count):
-            let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
-                done = max(0, pread(source.rawValue, buffer.baseAddress, count, off_t(from)))
-            }
-            guard bytes.count == count else { throw .io }
-            guard pwrite(descriptor, bytes, count, off_t(offset)) == count else { throw .noSpace }
+            try copyBytes(from: source.rawValue, at: Int(from), to: descriptor, at: Int(offset), count: count)
             return count
         }
     }

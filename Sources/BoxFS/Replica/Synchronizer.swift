@@ -50,7 +50,7 @@ final class Synchronizer: MissingFetcher {
         self.device = device
         self.deadlineSeconds = deadlineSeconds
         state.withLock {
-            $0.acknowledged = (try? tree.firstLog()).flatMap { $0 }.map { $0 - 1 } ?? tree.lastLog
+            $0.acknowledged = (try? tree.acknowledgedLog()) ?? tree.lastLog
         }
     }
 
@@ -180,8 +180,9 @@ extension Tree {
         }
     }
 
-    func firstLog() throws(FileSystemError) -> Int64? {
-        try database.read { try Int64.fetchOne($0, sql: "SELECT min(id) FROM log") }
+    /// No log record up to here waits to be sent.
+    func acknowledgedLog() throws(FileSystemError) -> Int64 {
+        try database.read { try Int64.fetchOne($0, sql: "SELECT min(id) FROM log") }.map { $0 - 1 } ?? lastLog
     }
 
     /// Whether our own change of the node is not answered yet. Under the lock.

@@ -17,18 +17,9 @@ extension Tree {
     }
 
     func unsentFile(_ number: InodeNumber, below root: InodeNumber) -> UnsentFile? {
-        guard let inode = try? inode(number), inode.isRegular, inode.links > 0, let path = try? path(of: number, from: root) else { return nil }
+        guard let inode = try? inode(number), inode.isRegular, inode.links > 0, let path = try? path(of: number, below: root).path else { return nil }
         inode.uses += 1
-        return UnsentFile(inode: inode, path: path)
-    }
-
-    private func path(of number: InodeNumber, from root: InodeNumber) throws(FileSystemError) -> String {
-        var parts: [String] = [], at = number
-        while at != root, at != .root, let (parent, name) = try place(of: at) {
-            parts.append(name)
-            at = parent
-        }
-        return parts.isEmpty ? "file" : parts.reversed().joined(separator: "/")
+        return UnsentFile(inode: inode, path: path.isEmpty ? "file" : path)
     }
 
     /// Forgets all of a namespace: rows, records, unsent data.

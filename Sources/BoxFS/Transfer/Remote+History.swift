@@ -15,7 +15,7 @@ extension Remote {
     }
 
     func nameVersion(_ namespace: NamespaceID, _ version: VersionID, _ name: String?) async throws(RemoteError) {
-        try await put(path(namespace, "versions/\(version)/name"), VersionName(name: name))
+        try await send("PUT", path(namespace, "versions/\(version)/name"), VersionName(name: name))
     }
 
     func restoreVersion(_ namespace: NamespaceID, _ version: VersionID, to file: String?) async throws(RemoteError) -> RestoreAnswer {
@@ -55,18 +55,11 @@ extension Remote {
     func namespaceSettings(_ namespace: NamespaceID) async throws(RemoteError) -> NamespaceSettings { try await get(path(namespace, "settings")) }
 
     func setNamespaceSettings(_ namespace: NamespaceID, _ settings: NamespaceSettings) async throws(RemoteError) {
-        try await put(path(namespace, "settings"), settings)
+        try await send("PUT", path(namespace, "settings"), settings)
     }
 
     func retention() async throws(RemoteError) -> RetentionSettings { try await get("/v1/account/settings") }
-    func setRetention(_ settings: RetentionSettings) async throws(RemoteError) { try await put("/v1/account/settings", settings) }
-
-    /// A call whose answer has no body.
-    func put(_ path: String, _ body: some Encodable, method: String = "PUT") async throws(RemoteError) {
-        let bytes: [UInt8]
-        do { bytes = Array(try JSONEncoder().encode(body)) } catch { throw .invalidAnswer("\(error)") }
-        _ = try await call(HTTPRequest(method: method, path: path, body: .bytes(bytes)), .metadata)
-    }
+    func setRetention(_ settings: RetentionSettings) async throws(RemoteError) { try await send("PUT", "/v1/account/settings", settings) }
 
     /// The chunks of a content, in order.
     func chunks(_ namespace: NamespaceID, _ content: Content) async throws(RemoteError) -> [ChunkReference] {

@@ -11,7 +11,5 @@ extension Remote {
     /// - Parameter name: the link's identifier or its token.
     func link(_ name: String) async throws(RemoteError) -> LinkInformation { try await get("/v1/links/" + Self.escaped(name)) }
 
-    func revokeLink(_ name: String) async throws(RemoteError) {
-        _ = try await call(HTTPRequest(method: "DELETE", path: "/v1/links/" + Self.escaped(name)), .metadata)
-    }
+    func revokeLink(_ name: String) async throws(RemoteError) { try await send("DELETE", "/v1/links/" + Self.escaped(name)) }
 }

@@ -11,11 +11,11 @@ extension Remote {
     func members(_ namespace: NamespaceID) async throws(RemoteError) -> [Member] { try await get("/v1/namespaces/\(namespace)/members") }
 
     func setMember(_ namespace: NamespaceID, _ name: String, _ role: Role) async throws(RemoteError) {
-        try await put("/v1/namespaces/\(namespace)/members/\(Self.escaped(name))", RoleRequest(role: role))
+        try await send("PUT", "/v1/namespaces/\(namespace)/members/\(Self.escaped(name))", RoleRequest(role: role))
     }
 
     func removeMember(_ namespace: NamespaceID, _ name: String) async throws(RemoteError) {
-        try await delete("/v1/namespaces/\(namespace)/members/\(Self.escaped(name))")
+        try await send("DELETE", "/v1/namespaces/\(namespace)/members/\(Self.escaped(name))")
     }
 
     func accept(_ namespace: NamespaceID, at path: String?) async throws(RemoteError) -> Share {
@@ -23,40 +23,38 @@ extension Remote {
     }
 
     func decline(_ namespace: NamespaceID) async throws(RemoteError) {
-        _ = try await call(HTTPRequest(method: "POST", path: "/v1/namespaces/\(namespace)/decline"), .metadata)
+        try await send("POST", "/v1/namespaces/\(namespace)/decline")
     }
 
     func transfer(_ namespace: NamespaceID, to name: String) async throws(RemoteError) {
-        try await put("/v1/namespaces/\(namespace)/transfer", TransferRequest(account: name), method: "POST")
+        try await send("POST", "/v1/namespaces/\(namespace)/transfer", TransferRequest(account: name))
     }
 
     func sharingSettings() async throws(RemoteError) -> SharingSettings { try await get("/v1/account/sharing") }
 
-    func setSharingSettings(_ settings: SharingSettings) async throws(RemoteError) { try await put("/v1/account/sharing", settings) }
+    func setSharingSettings(_ settings: SharingSettings) async throws(RemoteError) { try await send("PUT", "/v1/account/sharing", settings) }
 
     // MARK: Groups
 
     func groups() async throws(RemoteError) -> [Group] { try await get("/v1/groups") }
 
-    func addGroup(_ name: String) async throws(RemoteError) { try await put("/v1/groups/\(Self.escaped(name))", [String: String]()) }
+    func addGroup(_ name: String) async throws(RemoteError) { try await send("PUT", "/v1/groups/\(Self.escaped(name))", [String: String]()) }
 
-    func removeGroup(_ name: String) async throws(RemoteError) { try await delete("/v1/groups/\(Self.escaped(name))") }
+    func removeGroup(_ name: String) async throws(RemoteError) { try await send("DELETE", "/v1/groups/\(Self.escaped(name))") }
 
     func addToGroup(_ name: String, _ member: String) async throws(RemoteError) {
-        try await put("/v1/groups/\(Self.escaped(name))/members/\(Self.escaped(member))", [String: String]())
+        try await send("PUT", "/v1/groups/\(Self.escaped(name))/members/\(Self.escaped(member))", [String: String]())
     }
 
     func removeFromGroup(_ name: String, _ member: String) async throws(RemoteError) {
-        try await delete("/v1/groups/\(Self.escaped(name))/members/\(Self.escaped(member))")
+        try await send("DELETE", "/v1/groups/\(Self.escaped(name))/members/\(Self.escaped(member))")
     }
 
     func setGroup(_ namespace: NamespaceID, _ name: String, _ role: Role) async throws(RemoteError) {
-        try await put("/v1/namespaces/\(namespace)/groups/\(Self.escaped(name))", RoleRequest(role: role))
+        try await send("PUT", "/v1/namespaces/\(namespace)/groups/\(Self.escaped(name))", RoleRequest(role: role))
     }
 
     func removeGroup(_ name: String, from namespace: NamespaceID) async throws(RemoteError) {
-        try await delete("/v1/namespaces/\(namespace)/groups/\(Self.escaped(name))")
+        try await send("DELETE", "/v1/namespaces/\(namespace)/groups/\(Self.escaped(name))")
     }
-
-    private func delete(_ path: String) async throws(RemoteError) { _ = try await call(HTTPRequest(method: "DELETE", path: path), .metadata) }
 }

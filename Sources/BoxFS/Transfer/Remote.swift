@@ -12,7 +12,7 @@ final class Remote: Sendable {
 
     func serverInformation() async throws(RemoteError) -> ServerInformation { try await get("/v1/server", seconds: 10) }
     func login(_ request: LoginRequest) async throws(RemoteError) -> LoginAnswer { try await post("/v1/login", request) }
-    func logout() async throws(RemoteError) { _ = try await call(HTTPRequest(method: "POST", path: "/v1/logout"), .metadata) }
+    func logout() async throws(RemoteError) { try await send("POST", "/v1/logout") }
     func account() async throws(RemoteError) -> AccountInformation { try await get("/v1/account", seconds: 15) }
 
     // MARK: Tree
@@ -42,10 +42,7 @@ final class Remote: Sendable {
 
     /// The feeds of several namespaces; waits as `changes` does, until one of them has news.
     func follow(_ cursors: [FollowRequest.Cursor], wait: Int, limit: Int) async throws(RemoteError) -> FollowAnswer {
-        let body: [UInt8]
-        do { body = Array(try JSONEncoder().encode(FollowRequest(cursors: cursors, limit: limit, wait: wait))) } catch { throw .invalidAnswer("\(error)") }
-        return try await decoded(call(
-            HTTPRequest(method: "POST", path: "/v1/changes", body: .bytes(body), timeoutSeconds: Double(wait) + 15), .longPoll))
+        try await post("/v1/changes", FollowRequest(cursors: cursors, limit: limit, wait: wait), lane: .longPoll, seconds: Double(wait) + 15)
     }
 
     func commit(_ namespace: NamespaceID, _ request: CommitRequest) async throws(RemoteError) -> CommitAnswer {
@@ -134,10 +131,19 @@ final class Remote: Sendable {
         try await decoded(call(HTTPRequest(path: path, timeoutSeconds: seconds), .metadata))
     }
 
-    func post<T: Decodable>(_ path: String, _ body: some Encodable, lane: TransferLane = .metadata) async throws(RemoteError) -> T {
-        let bytes: [UInt8]
-        do { bytes = Array(try JSONEncoder().encode(body)) } catch { throw .invalidAnswer("\(error)") }
-        return try await decoded(call(HTTPRequest(method: "POST", path: path, body: .bytes(bytes), timeoutSeconds: 120), lane))
+    func post<T: Decodable>(_ path: String, _ body: some Encodable, lane: TransferLane = .metadata, seconds: Double = 120) async throws(RemoteError) -> T {
+        try await decoded(call(HTTPRequest(method: "POST", path: path, body: try Self.json(body), timeoutSeconds: seconds), lane))
+    }
+
+    /// A call whose answer has no body.
+    func send(_ method: String, _ path: String, _ body: some Encodable) async throws(RemoteError) {
+        _ = try await call(HTTPRequest(method: method, path: path, body: try Self.json(body)), .metadata)
+    }
+
+    func send(_ method: String, _ path: String) async throws(RemoteError) { _ = try await call(HTTPRequest(method: method, path: path), .metadata) }
+
+    private static func json(_ value: some Encodable) throws(RemoteError) -> HTTPRequest.Body {
+        do { return .bytes(Array(try JSONEncoder().encode(value))) } catch { throw .invalidAnswer("\(error)") }
     }
 
     func call(_ request: HTTPRequest, _ lane: TransferLane) async throws(RemoteError) -> [UInt8] {

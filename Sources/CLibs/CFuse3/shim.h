@@ -35,9 +35,9 @@ static inline int boxfs_reply_file(fuse_req_t request, int descriptor, off_t off
 // The number that the kernel puts into a request's header as its caller's.
 static inline pid_t boxfs_thread_id(void) { return (pid_t)syscall(SYS_gettid); }
 
-static inline void boxfs_set_open(struct fuse_file_info *info, uint64_t handle, int keep_cache, int is_writable) {
+static inline void boxfs_set_open(struct fuse_file_info *info, uint64_t handle, int keep_cache) {
     info->fh = handle;
-    info->noflush = !is_writable;       // FOPEN_NOFLUSH (Linux 5.16): close(2) of what only reads asks nobody
+    info->noflush = (info->flags & O_ACCMODE) == O_RDONLY;      // FOPEN_NOFLUSH (Linux 5.16): close(2) of what only reads asks nobody
     info->keep_cache = keep_cache ? 1 : 0;
 }
 

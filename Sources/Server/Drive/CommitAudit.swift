@@ -75,13 +75,9 @@ struct LastPaths {
                 prefix = path
                 break
             }
-            guard let row = try sql.first(
-                """
-                SELECT e.parent, e.name FROM entries e
-                WHERE e.node = $1 AND EXISTS (SELECT 1 FROM nodes n WHERE n.id = e.node AND n.namespace = e.namespace) ORDER BY e.deleted_at IS NOT NULL, e.sequence DESC LIMIT 1
-                """, [.id(at)]) else { break }
-            names.append((at, row.text(1) ?? ""))
-            at = try row.id(0)
+            guard let place = try TreePath.lastPlace(sql, of: at) else { break }
+            names.append((at, place.name))
+            at = place.parent
         }
         for (id, name) in names.reversed() {
             prefix = prefix.isEmpty ? name : "\(prefix)/\(name)"

@@ -11,16 +11,11 @@ extension Drive {
         return (row.isNull(0) ? nil : UInt64(row.int(0)), UInt64(row.int(1)))
     }
 
-    /// The same as a member may know it: others learn nothing of what the owner has elsewhere.
-    static func space(_ sql: any SQLConnection, _ namespace: NamespaceID, for session: Session) throws -> (quota: UInt64?, used: UInt64) {
-        if try role(sql, session.account, namespace) == .owner { return try space(sql, ownedWith: namespace) }
-        return (nil, try namespaceInformation(sql, namespace).used)
-    }
-
+    /// With the space as a member may know it: only the owner learns what the owner has elsewhere.
     static func namespaceInformation(_ sql: any SQLConnection, _ namespace: NamespaceID, for session: Session) throws -> NamespaceInformation {
         var information = try namespaceInformation(sql, namespace)
-        let space = try space(sql, namespace, for: session)
-        (information.quota, information.used) = (space.quota, space.used)
+        let isOwner = try role(sql, session.account, namespace) == .owner
+        (information.quota, information.used) = isOwner ? try space(sql, ownedWith: namespace) : (nil, information.used)
         return information
     }
 }

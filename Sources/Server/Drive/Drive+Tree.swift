@@ -156,7 +156,7 @@ extension Drive {
     func changes(_ session: Session, _ namespace: NamespaceID, after: Int64, limit: Int) async throws(DriveError) -> ChangePage {
         try await read { sql in
             try Self.requireMember(sql, session, namespace)
-            let information = try Self.namespaceInformation(sql, namespace)
+            let information = try Self.namespaceInformation(sql, namespace, for: session)
             let (identity, epoch) = try Self.identity(sql)
             let count = min(max(limit, 100), Self.maximumPage)
             var entryRows = try sql.query("""
@@ -182,10 +182,9 @@ extension Drive {
             }
             nodes += try Self.nodes(sql, session, of: entries, besides: Set(nodes.map(\.id)))
             nodes += try Self.roots(sql, of: nodes)
-            let space = try Self.space(sql, namespace, for: session)
             return ChangePage(
                 identity: identity, epoch: epoch, cursor: end == .max ? information.sequence : end - 1, more: end != .max, entries: entries,
-                nodes: nodes, quota: space.quota, used: space.used)
+                nodes: nodes, quota: information.quota, used: information.used)
         }
     }
 }

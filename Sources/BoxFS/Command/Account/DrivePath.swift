@@ -19,7 +19,7 @@ struct DrivePath {
         guard mayBeGone || access(resolved, F_OK) == 0 else { throw CommandFailure("\(resolved): \(systemError()).") }
         guard let name = ProfileName(record.profile) else { throw CommandFailure("The mount's login has no usable name: \(record.profile).") }
         profile = try Profile.load(name)
-        let path = resolved == mount.mountPoint ? "" : String(resolved.dropFirst(mount.mountPoint.count + 1))
+        let path = mount.relative(resolved) ?? ""
         _ = try ControlClient(record: record).ask(.flush(path: path.isEmpty || mayBeGone ? nil : path), timeoutSeconds: 60)
         // Shared folders are not nested: one at most lies on the way.
         let shared = try ServerAccess(profile).shares().first { share in share.path.map { path == $0 || path.hasPrefix($0 + "/") } ?? false }

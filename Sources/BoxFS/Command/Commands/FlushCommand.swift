@@ -17,7 +17,7 @@ struct FlushCommand: ParsableCommand {
         let resolved = try AbsolutePath.resolve(path)
         let (mount, record) = try MountRegistry().find(resolved, in: MountTable.current())
         writeBack(mount.mountPoint)
-        let relative = resolved == mount.mountPoint ? nil : String(resolved.dropFirst(mount.mountPoint.count + 1))
+        let relative = mount.relative(resolved).flatMap { $0.isEmpty ? nil : $0 }
         let display = ProgressDisplay(verb: "Sending")
         defer { display.finish() }
         _ = try ControlClient(record: record).ask(.flush(path: relative), timeoutSeconds: timeout) { display.show($0) }

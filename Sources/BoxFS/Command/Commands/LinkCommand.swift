@@ -48,11 +48,11 @@ struct LinkCommand: ParsableCommand {
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List links, newest first.")
-        @Option(help: "Which login.") var profile = ProfileName.standard
+        @OptionGroup var login: LoginOption
         @Flag(help: "Print JSON.") var json = false
 
         func run() throws {
-            let links = try ServerAccess(try Profile.load(profile)).links()
+            let links = try login.open().links()
             if json { return Terminal.say(try JSONText.encode(links)) }
             if links.isEmpty { return Terminal.say("There are no links. boxfs link create PATH makes one.") }
             for link in links {
@@ -65,11 +65,11 @@ struct LinkCommand: ParsableCommand {
     struct Show: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Show how a link was used.")
         @Argument(help: "A link's address, or its identifier from `boxfs link list`.") var link: String
-        @Option(help: "Which login.") var profile = ProfileName.standard
+        @OptionGroup var login: LoginOption
         @Flag(help: "Print JSON.") var json = false
 
         func run() throws {
-            let link = try ServerAccess(try Profile.load(profile)).link(LinkText.name(link))
+            let link = try login.open().link(LinkText.name(link))
             Terminal.say(json ? try JSONText.encode(link) : LinkText.lines(link).joined(separator: "\n"))
         }
     }
@@ -77,9 +77,9 @@ struct LinkCommand: ParsableCommand {
     struct Revoke: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "End a link at once; what is being downloaded ends by itself.")
         @Argument(help: "A link's address, or its identifier from `boxfs link list`.") var link: String
-        @Option(help: "Which login.") var profile = ProfileName.standard
+        @OptionGroup var login: LoginOption
 
-        func run() throws { try ServerAccess(try Profile.load(profile)).revokeLink(LinkText.name(link)) }
+        func run() throws { try login.open().revokeLink(LinkText.name(link)) }
     }
 }
 

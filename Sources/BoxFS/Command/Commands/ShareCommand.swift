@@ -38,11 +38,11 @@ struct ShareCommand: ParsableCommand {
 
     struct List: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List shared folders, and those that wait to be accepted.")
-        @Option(help: "Which login.") var profile = ProfileName.standard
+        @OptionGroup var login: LoginOption
         @Flag(help: "Print JSON.") var json = false
 
         func run() throws {
-            let shares = try ServerAccess(try Profile.load(profile)).shares()
+            let shares = try login.open().shares()
             if json { return Terminal.say(try JSONText.encode(shares)) }
             for share in shares {
                 let place = share.path.map { "/" + $0 } ?? "(invited by \(share.invitedBy ?? share.owner); boxfs share accept \"\(share.owner)/\(share.name)\")"
@@ -71,10 +71,10 @@ struct ShareCommand: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Accept an invitation.")
         @Argument(help: "The folder's name, or OWNER/NAME, as the list shows it.") var name: String
         @Option(help: ArgumentHelp("Where it is to stand: from the root of your tree.", valueName: "path")) var at: String?
-        @Option(help: "Which login.") var profile = ProfileName.standard
+        @OptionGroup var login: LoginOption
 
         func run() throws {
-            let server = ServerAccess(try Profile.load(profile)), namespace = try SharedPlace.invitation(name, server), at = at
+            let server = try login.open(), namespace = try SharedPlace.invitation(name, server), at = at
             let share = try server.ask { remote async throws(RemoteError) in try await remote.accept(namespace, at: at) }
             Terminal.say("/" + (share.path ?? share.name))
         }
@@ -83,10 +83,10 @@ struct ShareCommand: ParsableCommand {
     struct Decline: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Decline an invitation.")
         @Argument(help: "The folder's name, or OWNER/NAME, as the list shows it.") var name: String
-        @Option(help: "Which login.") var profile = ProfileName.standard
+        @OptionGroup var login: LoginOption
 
         func run() throws {
-            let server = ServerAccess(try Profile.load(profile)), namespace = try SharedPlace.invitation(name, server)
+            let server = try login.open(), namespace = try SharedPlace.invitation(name, server)
             try server.ask { remote async throws(RemoteError) in try await remote.decline(namespace) }
         }
     }
@@ -129,10 +129,10 @@ struct ShareCommand: ParsableCommand {
     struct Settings: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Show or set whether shared folders appear without being accepted.")
         @Option(help: "yes or no.") var acceptAutomatically: YesNo?
-        @Option(help: "Which login.") var profile = ProfileName.standard
+        @OptionGroup var login: LoginOption
 
         func run() throws {
-            let server = ServerAccess(try Profile.load(profile))
+            let server = try login.open()
             if let wanted = acceptAutomatically {
                 try server.ask { remote async throws(RemoteError) in
                     try await remote.setSharingSettings(SharingSettings(acceptsAutomatically: wanted == .yes))
@@ -145,91 +145,3 @@ struct ShareCommand: ParsableCommand {
 }
 
 enum YesNo: String, ExpressibleByArgument, CaseIterable { case yes, no }
-
-/// `boxfs share group`: people whom one account invites together.
-struct GroupCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "group", abstract: "Groups of people, for `boxfs share add --group`. They are yours alone to see.",
-        subcommands: [List.self, Create.self, Delete.self, Add.self, Remove.self])
-
-    struct List: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "List your groups.")
-        @Option(help: "Which login.") var profile = ProfileName.standard
-        @Flag(help: "Print JSON.") var json = false
-
-        func run() throws {
-            let groups = try ServerAccess(try Profile.load(profile)).ask { remote async throws(RemoteError) in try await remote.groups() }
-            if json { return Terminal.say(try JSONText.encode(groups)) }
-            for group in groups { Terminal.say("\(group.name)\t\(group.members.joined(separator: ", "))") }
-        }
-    }
-
-    struct Create: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Make a group.")
-        @Argument(help: "Its name.") var group: String
-        @Argument(help: "Accounts that are in it from the start.") var accounts: [String] = []
-        @Option(help: "Which login.") var profile = ProfileName.standard
-
-        func run() throws {
-            let (group, accounts) = (group, accounts)
-            try ServerAccess(try Profile.load(profile)).ask { remote async throws(RemoteError) in
-                try await remote.addGroup(group)
-                for account in accounts { try await remote.addToGroup(group, account) }
-            }
-        }
-    }
-
-    struct Delete: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Remove a group; who is in a folder through it alone leaves the folder.")
-        @Argument(help: "Its name.") var group: String
-        @Option(help: "Which login.") var profile = ProfileName.standard
-
-        func run() throws {
-            let group = group
-            try ServerAccess(try Profile.load(profile)).ask { remote async throws(RemoteError) in try await remote.removeGroup(group) }
-        }
-    }
-
-    struct Add: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Put an account into a group, and so into the group's folders.")
-        @Argument(help: "The group.") var group: String
-        @Argument(help: "An account's name.") var account: String
-        @Option(help: "Which login.") var profile = ProfileName.standard
-
-        func run() throws {
-            let (group, account) = (group, account)
-            try ServerAccess(try Profile.load(profile)).ask { remote async throws(RemoteError) in try await remote.addToGroup(group, account) }
-        }
-    }
-
-    struct Remove: ParsableCommand {
-        static let configuration = CommandConfiguration(abstract: "Take an account out of a group.")
-        @Argument(help: "The group.") var group: String
-        @Argument(help: "An account's name.") var account: String
-        @Option(help: "Which login.") var profile = ProfileName.standard
-
-        func run() throws {
-            let (group, account) = (group, account)
-            try ServerAccess(try Profile.load(profile)).ask { remote async throws(RemoteError) in try await remote.removeFromGroup(group, account) }
-        }
-    }
-}
-
-/// Which shared folder a person means.
-enum SharedPlace {
-    static func find(_ path: String) throws(CommandFailure) -> (DrivePath, NamespaceID) {
-        let place = try DrivePath(path)
-        guard place.namespace != place.profile.home, place.path.isEmpty else {
-            throw CommandFailure("\(path) is no shared folder. boxfs share list shows those that there are.")
-        }
-        return (place, place.namespace)
-    }
-
-    static func invitation(_ name: String, _ server: ServerAccess) throws(CommandFailure) -> NamespaceID {
-        let found = try server.shares().filter { $0.path == nil && (name == $0.name || name == "\($0.owner)/\($0.name)" || name == $0.namespace.description) }
-        guard let share = found.first, found.count == 1 else {
-            throw CommandFailure(found.isEmpty ? "There is no invitation to \(name). boxfs share list shows them." : "\(found.count) invitations are called \(name): say OWNER/NAME.")
-        }
-        return share.namespace
-    }
-}

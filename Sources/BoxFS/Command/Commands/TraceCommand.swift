@@ -39,11 +39,8 @@ struct TraceCommand: ParsableCommand {
         let (mount, record) = try MountRegistry().find(AbsolutePath.resolve(dir), in: MountTable.current())
         var filter = TraceFilter(operations: Set(operation), minimumNanoseconds: UInt64((slow ?? 0) * 1e6))
         if let path {
-            let resolved = try AbsolutePath.resolve(path)
-            guard resolved == mount.mountPoint || resolved.hasPrefix(mount.mountPoint + "/") else {
-                throw CommandFailure("\(path) is not in the mount \(mount.mountPoint).")
-            }
-            filter.path = resolved == mount.mountPoint ? nil : String(resolved.dropFirst(mount.mountPoint.count + 1))
+            guard let relative = mount.relative(try AbsolutePath.resolve(path)) else { throw CommandFailure("\(path) is not in the mount \(mount.mountPoint).") }
+            filter.path = relative      // empty: all
         }
         _ = try ControlClient(record: record).ask(.trace(filter), trace: show)
     }

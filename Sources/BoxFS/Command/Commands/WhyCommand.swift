@@ -20,8 +20,7 @@ struct WhyCommand: ParsableCommand {
     func run() throws {
         let resolved = try AbsolutePath.resolve(path)
         let (mount, record) = try MountRegistry().find(resolved, in: MountTable.current())
-        let relative = resolved == mount.mountPoint ? "" : String(resolved.dropFirst(mount.mountPoint.count + 1))
-        guard case .explanation(let explanation) = try ControlClient(record: record).ask(.explain(path: relative), timeoutSeconds: 10) else {
+        guard case .explanation(let explanation) = try ControlClient(record: record).ask(.explain(path: mount.relative(resolved) ?? ""), timeoutSeconds: 10) else {
             throw CommandFailure("The mount of \(record.mountPoint) gave no explanation.")
         }
         let report = ExplanationReport(explanation)

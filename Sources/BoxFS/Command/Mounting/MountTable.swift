@@ -9,6 +9,12 @@ struct MountTable: Sendable {
         /// Who mounted it, when it is a FUSE file system.
         var user: uid_t?
 
+        /// An absolute path in it from its root, which is the empty path; nil outside of it.
+        func relative(_ path: String) -> String? {
+            guard path != mountPoint else { return "" }
+            return path.hasPrefix(mountPoint + "/") ? String(decoding: path.utf8.dropFirst(mountPoint.utf8.count + 1), as: UTF8.self) : nil
+        }
+
         var isBoxFS: Bool { type == "fuse.boxfs" || (type == "fuse" && source == "boxfs") }
     }
 

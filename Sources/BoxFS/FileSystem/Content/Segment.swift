@@ -19,7 +19,12 @@ final class SegmentStore: Sendable {
     func path(_ file: Int64) -> String { "\(directory)/\(Segment.fileName(file))" }
 
     func make() throws(FileSystemError) -> Segment {
-        let (ready, isLow) = spares.withLock { ($0.ready.popLast(), $0.isWanted(once: Self.spareCount / 2)) }
+        let (ready, isLow) = spares.withLock { spares in
+            let ready = spares.ready.popLast()
+            guard spares.ready.count < Self.spareCount / 2, !spares.areComing else { return (ready, false) }
+            spares.areComing = true
+            return (ready, true)
+        }
         if isLow { Self.making.async { self.makeSpares() } }
         if let ready { return ready }
         return try create()
@@ -35,16 +40,9 @@ final class SegmentStore: Sendable {
 
     /// Empty files made beforehand, because making one is most of the time that the first write of a small file takes. No row names
     /// them: the next start removes what is left of them.
-    private struct Spares: ~Copyable {
+    private struct Spares: Sendable {
         var ready: [Segment] = []
         var areComing = false
-
-        /// Whether it is time to make more, which is said once.
-        mutating func isWanted(once count: Int) -> Bool {
-            guard ready.count < count, !areComing else { return false }
-            areComing = true
-            return true
-        }
     }
 
     private static let spareCount = 32
@@ -52,15 +50,8 @@ final class SegmentStore: Sendable {
     private let spares = Mutex(Spares())
 
     private func makeSpares() {
-        while true {
-            let isEnough = spares.withLock { spares in
-                spares.areComing = spares.ready.count < Self.spareCount
-                return !spares.areComing
-            }
-            // A full disk is told to who writes.
-            guard !isEnough, let segment = try? create() else { break }
-            spares.withLock { $0.ready.append(segment) }
-        }
+        // A full disk is told to who writes.
+        while spares.withLock({ $0.ready.count < Self.spareCount }), let segment = try? create() { spares.withLock { $0.ready.append(segment) } }
         spares.withLock { $0.areComing = false }
     }
 
