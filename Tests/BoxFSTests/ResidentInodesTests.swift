@@ -2,6 +2,7 @@ import ChunkCache
 import Foundation
 import GRDB
 import Shared
+import Synchronization
 import Testing
 @testable import BoxFS
 
@@ -69,7 +70,7 @@ import Testing
     }
 
     /// A mount's file system on a fresh replica with nothing behind it.
-    static func fileSystem(_ folder: String, residentCount: Int) throws -> MountedFileSystem {
+    static func fileSystem(_ folder: String, residentCount: Int, fetcher: NothingElsewhere = NothingElsewhere()) throws -> MountedFileSystem {
         try FileManager.default.createDirectory(atPath: folder + "/dirty", withIntermediateDirectories: true)
         let tree = try Tree(
             database: ReplicaDatabase(path: folder + "/replica.db"), segments: SegmentStore(directory: folder + "/dirty", firstFile: 1),
@@ -82,7 +83,7 @@ import Testing
             try tree.makeRoot(root, namespace: .make(), cursor: 0)
             try tree.inode(.root).hydration = .complete
         }
-        return MountedFileSystem(tree: tree, options: FileSystemOptions(uid: 0, gid: 0), fetcher: NothingElsewhere())
+        return MountedFileSystem(tree: tree, options: FileSystemOptions(uid: 0, gid: 0), fetcher: fetcher)
     }
 
     static func bytes(_ pieces: [ReadPiece]) -> [UInt8] {
@@ -98,7 +99,7 @@ import Testing
 }
 
 /// A server that has nothing and is never asked.
-private final class NothingElsewhere: MissingFetcher {
+final class NothingElsewhere: MissingFetcher {
     final class Token: FetchToken { func cancel() {} }
     func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
         done(.io)
@@ -106,6 +107,8 @@ private final class NothingElsewhere: MissingFetcher {
     }
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber) {}
     func attributesChanged(_ inode: InodeNumber) {}
+    let givenUp = Mutex(0)
+    func changeGivenUp() { givenUp.withLock { $0 += 1 } }
     func isUploaded(_ inode: InodeNumber) -> Bool { false }
     var quota: (limit: UInt64?, used: UInt64) { (nil, 0) }
 }

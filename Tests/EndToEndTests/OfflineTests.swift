@@ -37,6 +37,32 @@ import Testing
         #expect(fsck.status == 0, "\(fsck.output)")
     }
 
+    /// The kernel holds a page for the read; being told of the same file meanwhile must not tie the mount to the server's answer.
+    @Test func aMountThatWaitsForTheServerCanBeKilled() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one", ["--deadline", "60"])
+        defer { umount2(mount.path, Int32(MNT_FORCE)) }     // frees a mount process that cannot die
+        try mount.write("file", [UInt8](repeating: 7, count: 6 << 20))
+        try mount.flush()
+        #expect(try mount.boxfs(["cache", "drop", mount.path]).status == 0)
+        drive.stopServer(SIGKILL)
+        let reader = Process()
+        reader.executableURL = URL(fileURLWithPath: "/bin/cat")
+        reader.arguments = [mount("file")]
+        reader.standardOutput = FileHandle.nullDevice
+        reader.standardError = FileHandle.nullDevice
+        try reader.run()
+        usleep(300_000)
+        #expect(reader.isRunning, "it waits for the server")
+        #expect(try mount.boxfs(["cache", "drop", mount.path]).status == 0)
+        usleep(200_000)
+        let process = try #require(mount.process)
+        Glibc.kill(process.processIdentifier, SIGKILL)
+        try eventually("the mount process is gone", seconds: 5) { !process.isRunning }
+        try eventually("its reader got an error", seconds: 5) { !reader.isRunning }
+    }
+
     @Test func aFolderThatWasNeverVisitedIsNotToBeHadOffline() throws {
         let drive = try Drive()
         defer { drive.end() }

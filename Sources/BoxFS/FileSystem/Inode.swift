@@ -34,6 +34,8 @@ final class Inode: @unchecked Sendable {
 
     /// Open handles and operations under way.
     var uses = 0
+    /// Calls that are changing the content just now: from before the first byte until the file is marked as changed.
+    var changesUnderWay = 0
     /// A regular file's content, once it was needed.
     var file: FileContent?
     /// The row differs from memory: the next commit writes it.

@@ -45,14 +45,6 @@ extension MountedFileSystem {
         try tree.lock.withLock { () throws(FileSystemError) in try tree.content(of: inode) }
     }
 
-    /// The role may have changed since the file was opened.
-    private func writableContent(_ inode: Inode) throws(FileSystemError) -> FileContent {
-        try tree.lock.withLock { () throws(FileSystemError) in
-            try tree.requireWritable(inode)
-            return try tree.content(of: inode)
-        }
-    }
-
     func read(_ id: HandleID, offset: Int64, count: Int) throws(FileSystemError) -> [ReadPiece] {
         let handle = try handle(id)
         let file = try content(handle.inode)
@@ -68,10 +60,11 @@ extension MountedFileSystem {
         guard !bytes.isEmpty else { return }
         guard offset >= 0, offset <= Int64(FileContent.maximumByteCount) - Int64(bytes.count) else { throw .fileTooBig }
         let handle = try handle(id)
-        let file = try writableContent(handle.inode)
         try checkQuota(handle.inode, growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
-        try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
-        try tree.lock.withLock { () throws(FileSystemError) in try contentChanged(handle.inode, file) }
+        try changing(handle.inode) { file throws(FileSystemError) in
+            try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
+            return true
+        }
     }
 
     /// A shared folder counts for its owner, whose quota the server knows.
@@ -129,7 +122,6 @@ extension MountedFileSystem {
         let keepSize: Int32 = 1, punchHole: Int32 = 2, zeroRange: Int32 = 16     // fallocate(2)
         guard offset >= 0, length > 0, offset <= Int64.max - length else { throw .invalid }
         let handle = try handle(id)
-        let file = try writableContent(handle.inode)
         let end = UInt64(offset + length)
         switch mode {
         case 0, keepSize, zeroRange, zeroRange | keepSize, punchHole | keepSize: break
@@ -138,11 +130,14 @@ extension MountedFileSystem {
         if mode & punchHole == 0 {
             guard end <= FileContent.maximumByteCount else { throw .fileTooBig }
             // The server's space cannot be set aside: what a quota would refuse is refused now.
-            try checkQuota(handle.inode, growth: Int64(end) - Int64(file.byteCount))
+            try checkQuota(handle.inode, growth: Int64(end) - Int64(content(handle.inode).byteCount))
         }
-        if mode & (punchHole | zeroRange) != 0 { try file.punchHole(UInt64(offset)..<end, inode: handle.inode.number) }
-        if mode & keepSize == 0, end > file.byteCount { try file.truncate(to: end, inode: handle.inode.number) }
-        if mode != keepSize { try tree.lock.withLock { () throws(FileSystemError) in try contentChanged(handle.inode, file) } }
+        guard mode != keepSize else { return try tree.lock.withLock { () throws(FileSystemError) in try tree.requireWritable(handle.inode) } }
+        try changing(handle.inode) { file throws(FileSystemError) in
+            if mode & (punchHole | zeroRange) != 0 { try file.punchHole(UInt64(offset)..<end, inode: handle.inode.number) }
+            if mode & keepSize == 0, end > file.byteCount { try file.truncate(to: end, inode: handle.inode.number) }
+            return true
+        }
     }
 
     func lseek(_ id: HandleID, offset: Int64, whence: Int32) throws(FileSystemError) -> Int64 {
@@ -156,18 +151,19 @@ extension MountedFileSystem {
         _ sourceID: HandleID, sourceOffset: Int64, _ targetID: HandleID, targetOffset: Int64, count: Int
     ) throws(FileSystemError) -> Int {
         let source = try handle(sourceID), target = try handle(targetID)
-        let from = try content(source.inode), to = try writableContent(target.inode)
-        let size = from.byteCount
+        let from = try content(source.inode), size = from.byteCount
         guard sourceOffset >= 0, targetOffset >= 0 else { throw .invalid }
         guard UInt64(sourceOffset) < size else { return 0 }
         let length = min(UInt64(count), size - UInt64(sourceOffset))
         guard UInt64(targetOffset) + length <= FileContent.maximumByteCount else { throw .fileTooBig }
-        try checkQuota(target.inode, growth: targetOffset + Int64(length) - Int64(to.byteCount))
-        if source.inode.namespace == target.inode.namespace, let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) {
+        try checkQuota(target.inode, growth: targetOffset + Int64(length) - Int64(content(target.inode).byteCount))
+        let isShared = try changing(target.inode) { to throws(FileSystemError) in
+            guard source.inode.namespace == target.inode.namespace,
+                  let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) else { return false }
             to.share(parts, at: Int(targetOffset) / FileContent.slotByteCount, newSize: UInt64(targetOffset) + length)
-            try tree.lock.withLock { () throws(FileSystemError) in try contentChanged(target.inode, to) }
-            return Int(length)
+            return true
         }
+        if isShared { return Int(length) }
         var copied = 0
         let most = min(Int(length), Self.copyByteCount)
         while copied < most {

@@ -78,13 +78,12 @@ extension MountedFileSystem {
 
     private func truncate(_ number: InodeNumber, to size: UInt64, logged: Bool) throws(FileSystemError) {
         guard size <= FileContent.maximumByteCount else { throw .fileTooBig }
-        let (inode, file) = try tree.lock.withLock { () throws(FileSystemError) in
+        let inode = try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
             try tree.requireWritable(inode)
             if size == 0, inode.isRegular { emptied(inode) }
-            let file = try tree.content(of: inode)
             inode.uses += 1
-            return (inode, file)
+            return inode
         }
         defer {
             tree.lock.withLock {
@@ -92,11 +91,37 @@ extension MountedFileSystem {
                 tree.releaseIfUnused(inode)
             }
         }
-        try file.truncate(to: size, inode: number)
-        try tree.lock.withLock { () throws(FileSystemError) in
-            try contentChanged(inode, file)
-            if logged { try tree.logContent(inode) }
+        try changing(inode) { file throws(FileSystemError) in
+            try file.truncate(to: size, inode: number)
+            return true
         }
+        if logged { try tree.lock.withLock { () throws(FileSystemError) in try tree.logContent(inode) } }
+    }
+
+    /// Runs a change of a file's bytes. From before its first byte until it is done the file counts as pending, so what comes from elsewhere
+    /// meanwhile waits (`FeedApplier`) and takes the place of nothing that was written. The caller pins the inode by `uses`.
+    ///
+    /// - Parameter body: returns whether it changed anything. If it fails for what is missing, it changed nothing.
+    @discardableResult
+    func changing(_ inode: Inode, _ body: (FileContent) throws(FileSystemError) -> Bool) throws(FileSystemError) -> Bool {
+        let file = try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.requireWritable(inode)     // the role may have changed since the file was opened
+            let file = try tree.content(of: inode)
+            inode.changesUnderWay += 1
+            return file
+        }
+        let result = Result { () throws(FileSystemError) in try body(file) }
+        let isChanged = switch result {
+        case .success(let isChanged): isChanged
+        case .failure(.missing): false
+        case .failure: true
+        }
+        defer { if !isChanged { fetcher.changeGivenUp() } }
+        try tree.lock.withLock { () throws(FileSystemError) in
+            inode.changesUnderWay -= 1
+            if isChanged { try contentChanged(inode, file) }
+        }
+        return try result.get()
     }
 
     /// A file that loses all its content needs none of its manifest. Under `Tree.lock`.
@@ -106,7 +131,7 @@ extension MountedFileSystem {
         inode.file = FileContent(size: 0, slots: [], cache: tree.cache, store: tree.segments)
     }
 
-    /// Under `Tree.lock`.
+    /// Under `Tree.lock`, since before the change or within `changing`.
     func contentChanged(_ inode: Inode, _ file: FileContent) throws(FileSystemError) {
         inode.size = file.byteCount
         inode.touch(.now())

@@ -24,6 +24,8 @@ protocol MissingFetcher: AnyObject, Sendable {
     func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken
     /// Chunks that a sequential reader will want soon.
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber)
+    /// A change of a file began and did not happen: what came from elsewhere meanwhile need not wait for it.
+    func changeGivenUp()
     /// Whether the server has all of the inode's changes.
     func isUploaded(_ inode: InodeNumber) -> Bool
     /// The kernel's copy of the inode's attributes is out of date, by a call that does not tell it so.

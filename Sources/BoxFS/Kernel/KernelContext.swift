@@ -12,6 +12,7 @@ final class KernelContext: Sendable {
     let options: MountOptions
     let replay = ChangeReplay()
     let instruments: Instruments
+    let waiting = WaitingRequests()
 
     init(fileSystem: any FileSystemOperations, options: MountOptions, instruments: Instruments) {
         self.fileSystem = fileSystem
@@ -39,11 +40,13 @@ final class KernelContext: Sendable {
         let id = Interruptions.shared.makeID()
         request.watchInterrupts(id)
         let start = Clock.now()
+        waiting.begin(request.call)
         let token = fileSystem.fetch(missing) { [self] error in
             Interruptions.shared.end(id)
             request.add(Wait(missing, nanoseconds: Clock.now() - start, error))
             KernelContext.workers.async { [self] in
                 if let error { request.fail(error) } else { perform(request, operation) }
+                waiting.end(request.call)
             }
         }
         Interruptions.shared.register(id, token)

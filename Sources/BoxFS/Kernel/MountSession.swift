@@ -146,24 +146,31 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     // MARK: Notifications
 
     func invalidate(_ inode: InodeNumber, data: Bool) {
-        // A negative offset: attributes only.
-        notifications.async { [self] in _ = fuse_lowlevel_notify_inval_inode(session, fuse_ino_t(inode.rawValue), data ? 0 : -1, 0) }
+        // A negative offset: attributes only, for which the kernel takes no lock.
+        tell(data ? [inode] : []) { _ = fuse_lowlevel_notify_inval_inode($0, fuse_ino_t(inode.rawValue), data ? 0 : -1, 0) }
     }
 
     func invalidate(entry name: String, in parent: InodeNumber) {
-        notifications.async { [self] in _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t(parent.rawValue), name, name.utf8.count) }
+        tell([parent]) { _ = fuse_lowlevel_notify_inval_entry($0, fuse_ino_t(parent.rawValue), name, name.utf8.count) }
+    }
+
+    func delete(entry name: String, of child: InodeNumber, in parent: InodeNumber) {
+        tell([parent, child]) { session in
+            let length = name.utf8.count
+            if fuse_lowlevel_notify_delete(session, fuse_ino_t(parent.rawValue), fuse_ino_t(child.rawValue), name, length) != 0 {
+                _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t(parent.rawValue), name, length)
+            }
+        }
     }
 
     func replay(_ changes: [RemoteChange]) {
         notifications.async { [self] in context.replay.add(changes) }
     }
 
-    func delete(entry name: String, of child: InodeNumber, in parent: InodeNumber) {
+    /// Hands on a notification for which the kernel locks these inodes, once no request holds such a lock while it waits for the network.
+    private func tell(_ inodes: [InodeNumber], _ notification: @escaping @Sendable (OpaquePointer) -> Void) {
         notifications.async { [self] in
-            let length = name.utf8.count
-            if fuse_lowlevel_notify_delete(session, fuse_ino_t(parent.rawValue), fuse_ino_t(child.rawValue), name, length) != 0 {
-                _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t(parent.rawValue), name, length)
-            }
+            if !context.waiting.putOff(inodes, { [self] in tell(inodes, notification) }) { notification(session) }
         }
     }
 }

@@ -75,10 +75,9 @@ extension Batch {
         guard let inode = try? tree.inode(record.inode), inode.links > 0 else { return }
         let content = try tree.content(of: inode)
         inode.uses += 1
-        let size = content.byteCount
-        let slots = content.lock.withLock {
+        let (size, slots) = content.lock.withLock {
             for case .segment(let segment) in content.slots { segment.isFrozen = true }
-            return content.slots
+            return (content.size, content.slots)
         }
         files.append(File(
             inode: inode, content: content, size: size, slots: slots, base: inode.version, modified: inode.modified, changed: inode.changed))

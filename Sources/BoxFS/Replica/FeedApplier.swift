@@ -65,8 +65,10 @@ struct FeedApplier {
             tree.markContentDirty(inode)
         } else {
             inode.pages = content.pages ?? []
-            inode.file?.replace(size: 0, slots: [])
-            if let file = inode.file { tree.filesToRemove += file.takeAbandoned() }
+            if let file = inode.file {
+                file.retire()
+                tree.filesToRemove += file.takeAbandoned()
+            }
             inode.file = nil
             tree.dirtyContents.removeAll { $0 === inode }
             try tree.change { database in

@@ -21,12 +21,14 @@ extension FileContent {
             let rows = try Row.fetchAll(
                 database.cachedStatement(sql: "SELECT slot, file, length FROM segments WHERE inode = ?"), arguments: [number])
             for row in rows {
-                let slot = Int(row[0] as Int64), file = row[1] as Int64, length = Int(row[2] as Int64)
+                let slot = Int(row[0] as Int64), file = row[1] as Int64
+                // A commit may have caught a write half-way: what it added beyond the size was never answered.
+                let length = min(Int(row[2] as Int64), extent(slot, size: size))
                 while content.slots.count <= slot { content.slots.append(.hole) }
                 let segment = Segment(file: file, length: length, store: store)
                 segment.isFrozen = true     // it may have been linked into the cache before this process began
                 content.slots[slot] = .segment(segment)
-                content.savedSegments[slot] = SavedSegment(file: file, length: length)
+                content.savedSegments[slot] = SavedSegment(file: file, length: Int(row[2] as Int64))
             }
             while content.slots.count < slotCount(size: size) { content.slots.append(.hole) }
             return content

@@ -102,6 +102,11 @@ extension Synchronizer {
         if try isKnownServer(page, since: cursor) { connected(nil) }
     }
 
+    func changeGivenUp() {
+        let isWaiting = tree.lock.withLock { try? tree.database.read { try Int64.fetchOne($0, sql: "SELECT 1 FROM deferred LIMIT 1") } }
+        if isWaiting != nil { DispatchQueue.global().async { self.applyDeferred() } }
+    }
+
     /// Takes the rows that waited for an answer to our own changes.
     func applyDeferred() {
         do {

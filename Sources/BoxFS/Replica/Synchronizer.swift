@@ -187,7 +187,7 @@ extension Tree {
 
     /// Whether our own change of the node is not answered yet. Under the lock.
     func isPending(_ inode: Inode) throws(FileSystemError) -> Bool {
-        if inode.file?.hasUnlogged ?? false { return true }
+        if inode.changesUnderWay > 0 || inode.file?.hasUnlogged ?? false { return true }
         return try isPending(node: inode.id)
     }
 

@@ -387,6 +387,11 @@ final class FileContent: @unchecked Sendable {
         }
     }
 
+    /// Another manifest takes the place of this content, which was sent whole: a read under way may still use it, no write will.
+    func retire() {
+        lock.withLock { for slot in slots { discard(slot) } }
+    }
+
     func closeDescriptors() {
         lock.withLock {
             for case .segment(let segment) in slots { segment.close() }
