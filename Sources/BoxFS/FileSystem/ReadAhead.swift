@@ -1,15 +1,20 @@
 /// Decides how far to fetch ahead of one reader: the window starts when a read follows the one before, doubles with each chunk that
-/// is entered in order, and closes when the reader seeks.
+/// is entered in order, and closes when the reader seeks. The first read starts none: what it waits for comes the sooner, and
+/// many a reader wants no more than a file's head.
 struct ReadAhead: Sendable {
     static let maximumChunks = 16
 
     private var nextOffset: Int64 = 0
+    /// Where the last read began: one that waited for its chunk comes a second time.
+    private var lastOffset: Int64 = 0
     private var chunks = 0
     private var announced = 0
 
     /// - Returns: indices of slots to fetch now, nil when there is nothing to do.
     mutating func window(offset: Int64, count: Int) -> Range<Int>? {
         let slot = Int(offset) / FileContent.slotByteCount
+        defer { lastOffset = offset }
+        if offset == lastOffset { return nil }
         // The kernel sends its own read-ahead in parallel, so that requests come a little out of order.
         let isSequential = abs(offset - nextOffset) <= 4 << 20
         nextOffset = max(offset + Int64(count), isSequential ? nextOffset : 0)

@@ -1,0 +1,25 @@
+import Testing
+@testable import BoxFS
+
+@Suite struct ReadAheadTests {
+    private static let slot = Int64(FileContent.slotByteCount)
+
+    /// Whoever wants a file's head, or one place in it, makes nobody fetch more; not even by asking again for what was not here.
+    @Test(arguments: [0, 40 * slot]) func theFirstReadStartsNone(at offset: Int64) {
+        var reader = ReadAhead()
+        #expect(reader.window(offset: offset, count: 16 << 10) == nil)
+        #expect(reader.window(offset: offset, count: 16 << 10) == nil, "the same read, once its chunk is here")
+        let slot = Int(offset / Self.slot)
+        #expect(reader.window(offset: offset + (16 << 10), count: 16 << 10) == slot + 1..<slot + 3)
+    }
+
+    @Test func theWindowGrowsWithASequentialReaderAndClosesWhenItSeeks() {
+        var reader = ReadAhead()
+        var announced: [Int] = []
+        for offset in stride(from: Int64(0), to: 12 * Self.slot, by: 1 << 20) { announced += reader.window(offset: offset, count: 1 << 20) ?? 0..<0 }
+        #expect(announced == Array(1..<announced.count + 1), "each chunk once, in order")
+        #expect(announced.count >= 11 + 8 && announced.count <= 12 + ReadAhead.maximumChunks, "\(announced.count)")
+        #expect(reader.window(offset: 100 * Self.slot, count: 4096) == nil)
+        #expect(reader.window(offset: 3 * Self.slot, count: 4096) == nil)
+    }
+}
