@@ -124,6 +124,35 @@ import Testing
         try eventually("the removal") { try one.names() == [] }
     }
 
+    /// Whoever saves a file must find it, also if somebody elsewhere removed it while it was open.
+    @Test func whatIsWrittenAfterARemovalElsewhereBringsTheFileBack() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one"), two = try drive.mount("two")
+        #expect(mkdir(one("folder"), 0o755) == 0)
+        try one.write("folder/file", Array("as it was".utf8))
+        try one.write("folder/read", Array("only read".utf8))
+        try one.flush()
+        try eventually("both files elsewhere") { two.read("folder/file") != nil && two.read("folder/read") != nil }
+        let file = open(one("folder/file"), O_RDWR), reader = open(one("folder/read"), O_RDWR)
+        #expect(file >= 0 && reader >= 0)
+        try FileManager.default.removeItem(atPath: two("folder"))
+        try eventually("the removal is seen") { try one.names() == [] }
+        #expect(pwrite(file, "as saved!", 9, 0) == 9)
+        #expect(close(file) == 0 && close(reader) == 0)
+        try one.flush()
+        for mount in [one, two] {
+            try eventually("it is back on \(mount.path)") { mount.read("folder/file") == Array("as saved!".utf8) }
+            #expect(try mount.names("folder") == ["file"])
+        }
+        // A program's own removal is none of that.
+        let own = open(one("folder/file"), O_RDWR)
+        #expect(unlink(one("folder/file")) == 0 && pwrite(own, "gone", 4, 0) == 4 && close(own) == 0)
+        try one.flush()
+        try eventually("it is gone") { try two.names("folder") == [] }
+        #expect(try one.names("folder") == [] && drive.fsck().status == 0)
+    }
+
     @Test func filesOfOneNameMadeOnTwoMountsAreBothKept() throws {
         let drive = try Drive()
         defer { drive.end() }

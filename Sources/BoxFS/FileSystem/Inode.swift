@@ -42,6 +42,8 @@ final class Inode: @unchecked Sendable {
     var isDirty = false
     /// The last log record that says "the content changed"; 0 if none.
     var contentLogged: Int64 = 0
+    /// It lost its last name by a change from elsewhere, not by a program here: what is written to it since brings it back.
+    var wasRemovedElsewhere = false
     /// Counts changes of a directory's entries, so that a listing knows when to look twice.
     var directoryVersion: UInt64 = 0
     /// The content that the kernel's pages show; another one asks it to drop them at open.

@@ -292,6 +292,11 @@ final class Tree: @unchecked Sendable {
     /// Says in the log that a file's content changed, unless a record that no commit holds yet says so already.
     func logContent(_ inode: Inode) throws(FileSystemError) {
         guard let file = inode.file, file.hasUnlogged else { return }
+        if inode.links == 0, inode.wasRemovedElsewhere {
+            // The edit wins over the removal: the server, which still knows the file's place, puts it there again, and the feed brings the entry.
+            inode.links = 1
+            inode.wasRemovedElsewhere = false
+        }
         if inode.links > 0, inode.contentLogged <= lastCut {
             let entry = LogRecord(namespace: inode.namespace, kind: .content, inode: inode.number, node: inode.id, time: inode.modified)
             try change { try record($0, entry) }

@@ -81,6 +81,7 @@ struct FeedApplier {
 
     private mutating func delete(_ inode: Inode, _ node: Node) throws(FileSystemError) {
         if try tree.isPending(inode) { return try wait(node) }
+        if inode.links > 0 { inode.wasRemovedElsewhere = true }
         inode.links = 0
         inode.sequence = node.sequence
         tree.markDirty(inode)
