@@ -101,7 +101,7 @@ import Testing
 /// A server that has nothing and is never asked.
 final class NothingElsewhere: MissingFetcher {
     final class Token: FetchToken { func cancel() {} }
-    func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
+    func fetch(_ missing: Missing, since start: UInt64, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
         done(.io)
         return Token()
     }

@@ -77,6 +77,11 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
         try eventually("the server answers") { (try? run("curl", ["-sf", "-o", "/dev/null", url + "/health/live"]))?.status == 0 }
     }
 
+    /// SIGSTOP, SIGCONT.
+    func signalServer(_ signal: Int32) {
+        if let server { Glibc.kill(server.processIdentifier, signal) }
+    }
+
     func stopServer(_ signal: Int32 = SIGTERM) {
         guard let server else { return }
         Glibc.kill(server.processIdentifier, signal)
@@ -104,10 +109,10 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
 
     // MARK: Mounts
 
-    func mount(_ name: String, account: String = "ann", _ options: [String] = []) throws -> Mount {
+    func mount(_ name: String, account: String = "ann", _ options: [String] = [], through proxy: FaultProxy? = nil) throws -> Mount {
         let mount = Mount(drive: self, name: name)
         try FileManager.default.createDirectory(atPath: mount.path, withIntermediateDirectories: true)
-        let login = try mount.boxfs(["login", url, "--user", account, "--password-stdin"], input: "secret of \(account)\n")
+        let login = try mount.boxfs(["login", proxy?.url ?? url, "--user", account, "--password-stdin"], input: "secret of \(account)\n")
         try #require(login.status == 0, "\(login.output)")
         try mount.start(options)
         lock.withLock { mounts.append(mount) }
@@ -176,7 +181,21 @@ final class Mount: @unchecked Sendable {       // see `Drive`
     func killProcess() {
         guard let process, process.isRunning else { return }
         Glibc.kill(process.processIdentifier, SIGKILL)
+        for _ in 0..<1000 where process.isRunning { usleep(5_000) }
+        if process.isRunning {
+            Issue.record("the killed mount process of \(path) waits in the kernel for itself")
+            abortConnection()
+        }
         process.waitUntilExit()
+    }
+
+    /// Answers all that waits for the mount with an error (Documentation/filesystems/fuse.rst).
+    private func abortConnection() {
+        for line in ((try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? "").split(separator: "\n") {
+            let words = line.split(separator: " ")
+            guard words.count > 4, words[4] == path, let device = words[2].split(separator: ":").last else { continue }
+            try? "1".write(toFile: "/sys/fs/fuse/connections/\(device)/abort", atomically: false, encoding: .utf8)
+        }
     }
 
     /// SIGKILL, and the dead mount out of the way.

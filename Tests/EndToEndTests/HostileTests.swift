@@ -51,6 +51,26 @@ import Testing
     // SHA-256 of "abc" (FIPS 180-4, appendix B.1).
     private let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
+    /// RFC 9530, as curl and openssl see it.
+    @Test func jsonBodiesAreGuardedByTheirDigests() throws {
+        defer { drive.end() }
+        func digest(_ text: String) throws -> String {
+            try run("sh", ["-c", "printf %s '\(text)' | openssl dgst -sha256 -binary | base64"]).output.trimmingCharacters(in: .whitespacesAndNewlines)
+        }
+        func login(_ body: String, digest: String) throws -> String {
+            try run("curl", ["-si", "-X", "POST", drive.url + "/v1/login", "-H", "Content-Digest: \(digest)", "-d", body]).output
+        }
+        let body = #"{"user":"ann","password":"secret of ann","device":"test"}"#, right = "sha-256=:\(try digest(body)):"
+        let answer = try login(body, digest: right)
+        #expect(answer.hasPrefix("HTTP/1.1 200"))
+        let parts = answer.split(separator: "\r\n\r\n", maxSplits: 1)
+        let told = try #require(parts.first?.split(separator: "\r\n").first { $0.lowercased().hasPrefix("content-digest:") })
+        #expect(told.hasSuffix(": sha-256=:\(try digest(String(try #require(parts.last)))):"), "\(told)")
+        let damaged = try login(body.replacing("test", with: "tesu"), digest: right)
+        #expect(damaged.hasPrefix("HTTP/1.1 400") && damaged.contains(#""code":"digest-mismatch""#) && damaged.contains("ontent-"), "\(damaged)")
+        #expect(try !call("GET", "/v1/tokens").2.contains("tesu"))
+    }
+
     @Test func badRequestsGetProblemDocuments() throws {
         defer { drive.end() }
         expect(401, "unauthorized", try call("GET", "/v1/account", token: "0123"), "somebody's token")

@@ -66,7 +66,8 @@ protocol FileSystemOperations: AnyObject, Sendable {
     /// Has what an operation missed brought here. `done` is called exactly once, from any thread: with nil when the
     /// operation may be run again, with an error at the deadline or when it cannot be had. Cancelling the returned token
     /// makes `done` come at once with `.interrupted`.
-    func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken
+    /// - Parameter start: when the call came (`Clock`). Its deadline counts from there, however many things it misses one after the other.
+    func fetch(_ missing: Missing, since start: UInt64, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken
 }
 
 /// One waiting operation; see `FileSystemOperations.fetch`.

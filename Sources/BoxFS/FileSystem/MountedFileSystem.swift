@@ -21,7 +21,7 @@ struct FileSystemOptions: Sendable {
 
 /// Brings what an operation missed; see `Missing`.
 protocol MissingFetcher: AnyObject, Sendable {
-    func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken
+    func fetch(_ missing: Missing, since start: UInt64, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken
     /// Chunks that a sequential reader will want soon.
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber)
     /// A change of a file began and did not happen: what came from elsewhere meanwhile need not wait for it.
@@ -71,8 +71,8 @@ final class MountedFileSystem: FileSystemOperations {
 
     var openHandleCount: Int { handles.withLock { $0.open.count } }
 
-    func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
-        fetcher.fetch(missing, done: done)
+    func fetch(_ missing: Missing, since start: UInt64, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
+        fetcher.fetch(missing, since: start, done: done)
     }
 
     // MARK: What is told of an inode

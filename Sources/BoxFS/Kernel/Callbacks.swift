@@ -28,7 +28,8 @@ private func addSession(_ operations: inout fuse_lowlevel_ops) {
         let refused = UInt32(BOXFS_CAP_AUTO_INVAL_DATA | BOXFS_CAP_READDIRPLUS_AUTO | BOXFS_CAP_SPLICE_READ | BOXFS_CAP_HANDLE_KILLPRIV)
         connection.pointee.want = (connection.pointee.want & ~refused) | (wanted & connection.pointee.capable)
         connection.pointee.max_write = 1 << 20
-        connection.pointee.max_background = 64
+        // Reads by read-ahead that wait for the server count too: they must not hold up those of files that are here.
+        connection.pointee.max_background = 1024
         connection.pointee.time_gran = 1
         _ = context
     }
@@ -177,7 +178,9 @@ private func addFiles(_ operations: inout fuse_lowlevel_ops) {
         let call = RequestCall(.open, number), number = inode(number)
         nonisolated(unsafe) let info = info!.pointee
         perform(request, call) { (system, request) throws(FileSystemError) in
-            let file = try system.open(number, flags: info.flags, caller: request.caller)
+            // Our own thread writes nothing, and must not make the kernel drop pages: it would wait for those that are being read.
+            var file = try system.open(number, flags: request.isReplay ? O_RDONLY : info.flags, caller: request.caller)
+            if request.isReplay { file.keepCache = true }
             if request.reply(open: file, info: info) == -ENOENT { system.release(file.handle) }
         }
     }

@@ -73,6 +73,11 @@ final class Interruptions: Sendable {
         if isInterrupted { token.cancel() }
     }
 
+    /// Ends all waits, as their signals would.
+    func raiseAll() {
+        for token in waits.withLock({ Array($0.tokens.values) }) { token.cancel() }
+    }
+
     func end(_ id: UInt) {
         waits.withLock {
             $0.tokens[id] = nil

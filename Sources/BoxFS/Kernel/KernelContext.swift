@@ -13,6 +13,7 @@ final class KernelContext: Sendable {
     let replay = ChangeReplay()
     let instruments: Instruments
     let waiting = WaitingRequests()
+    let failedReads = FailedReads()
 
     init(fileSystem: any FileSystemOperations, options: MountOptions, instruments: Instruments) {
         self.fileSystem = fileSystem
@@ -37,14 +38,23 @@ final class KernelContext: Sendable {
     }
 
     func wait(for missing: Missing, _ request: FuseRequest, _ operation: @escaping Operation) {
+        let isRead = request.call.operation == .read
+        // Who shows a change to watchers waits for nobody: it would hold up the changes after it, and the end of the mount.
+        if request.isReplay { return request.fail(.io) }
+        if isRead, let wait = failedReads.recent(request.call.inode) {
+            request.add(wait)
+            return request.fail(.io)
+        }
         let id = Interruptions.shared.makeID()
         request.watchInterrupts(id)
         let start = Clock.now()
         waiting.begin(request.call)
-        let token = fileSystem.fetch(missing) { [self] error in
+        let token = fileSystem.fetch(missing, since: request.began) { [self] error in
             Interruptions.shared.end(id)
-            request.add(Wait(missing, nanoseconds: Clock.now() - start, error))
+            let wait = Wait(missing, nanoseconds: Clock.now() - start, error)
+            request.add(wait)
             KernelContext.workers.async { [self] in
+                if isRead, error == .io { failedReads.add(request.call.inode, wait) }
                 if let error { request.fail(error) } else { perform(request, operation) }
                 waiting.end(request.call)
             }

@@ -97,6 +97,8 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     }
 
     private func detach() throws(MountError) {
+        // Nobody uses the mount any more; but what the kernel read ahead may still wait, for which umount(2) would wait.
+        Interruptions.shared.raiseAll()
         if geteuid() == 0 {
             guard umount2(mountPoint, 0) == 0 || errno == EINVAL else { throw failure(errno) }
             return

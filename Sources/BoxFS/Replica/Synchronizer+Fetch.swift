@@ -5,8 +5,8 @@ import Synchronization
 
 // Bringing what operations miss.
 extension Synchronizer {
-    func fetch(_ missing: Missing, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
-        let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: missing == .cacheRoom ? .noSpace : .io, done: done)
+    func fetch(_ missing: Missing, since start: UInt64, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
+        let waiter = Waiter(deadlineSeconds: max(0, deadlineSeconds - Double(Clock.now() - start) / 1e9), late: missing == .cacheRoom ? .noSpace : .io, done: done)
         switch missing {
         case .chunk(let hash, let length, let number):
             waiter.onEnd(chunks.fetch(ChunkReference(hash: hash, length: length), of: namespaceID(of: number)) { error in
@@ -111,7 +111,7 @@ final class Waiter: FetchToken {
     /// - Parameter late: the answer at the deadline.
     init(deadlineSeconds: Double, late: FileSystemError, done: @escaping @Sendable (FileSystemError?) -> Void) {
         self.done = Mutex(done)
-        DispatchQueue.global().asyncAfter(deadline: .now() + deadlineSeconds) { [weak self] in self?.finish(late) }
+        DispatchQueue.global().asyncAfter(deadline: .now() + deadlineSeconds) { [weak self] in self?.giveUp(late) }
     }
 
     var isWaiting: Bool { done.withLock { $0 != nil } }
@@ -127,12 +127,14 @@ final class Waiter: FetchToken {
         answer?(error)
     }
 
-    func cancel() {
+    func cancel() { giveUp(.interrupted) }
+
+    private func giveUp(_ error: FileSystemError) {
         let action = end.withLock { end in
             defer { end = nil }
             return end
         }
-        finish(.interrupted)
+        finish(error)
         action?()
     }
 }

@@ -4,7 +4,8 @@ import Shared
 
 // Following the change feed.
 extension Synchronizer {
-    private static let waitSeconds = 50, pageLimit = 1000
+    /// How long the server holds a poll back. A connection that was forgotten on its way is noticed when the answer does not come.
+    private static let waitSeconds = 10, pageLimit = 1000
 
     func pullLoop() async {
         var failures = 0
@@ -19,7 +20,7 @@ extension Synchronizer {
                 if Task.isCancelled { return }
                 if let error = error as? RemoteError { connected(error) } else { note("Following the server's changes failed: \(error).") }
                 failures += 1
-                try? await Task.sleep(for: .milliseconds(min(10_000, 100 << min(failures, 7))))
+                try? await Task.sleep(for: .milliseconds(min(5_000, 100 << min(failures, 6))))
             }
         }
     }

@@ -77,6 +77,11 @@ final class Synchronizer: MissingFetcher {
         }
         for task in running { task.cancel() }
         for signal in [commitSignal, pushSignal, hydrateSignal] { signal.raise() }
+        let hydrations = state.withLock { state in
+            defer { state.hydrationWaiters = [:] }
+            return state.hydrationWaiters.values.flatMap { $0 }
+        }
+        for waiter in hydrations { waiter(.interrupted) }
         for task in running { await task.value }
         tree.lock.withLock { try? tree.commit() }
         try? tree.database.sync()

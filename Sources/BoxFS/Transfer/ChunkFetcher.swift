@@ -160,7 +160,7 @@ final class ChunkFetcher: Sendable {
         for waiter in waiters { waiter(error) }
     }
 
-    /// Tries again while somebody waits: without end while the server is away, three times if it answers nonsense.
+    /// Tries again while somebody waits: without end while the server is away, for some seconds if it answers nonsense.
     private func failed(_ reference: ChunkReference, _ error: RemoteError) {
         let pause: Double? = table.withLock { table in
             guard var wanted = table.wanted[reference.hash], !wanted.waiters.isEmpty else { return nil }
@@ -168,7 +168,7 @@ final class ChunkFetcher: Sendable {
             table.wanted[reference.hash] = wanted
             switch error {
             case .offline: return min(2, 0.05 * Double(1 << min(wanted.failures, 6)))
-            case .invalidAnswer: return wanted.failures < 3 ? 0.05 : nil
+            case .invalidAnswer: return wanted.failures < 6 ? 0.05 * Double(1 << wanted.failures) : nil
             case .problem, .cancelled: return nil
             }
         }

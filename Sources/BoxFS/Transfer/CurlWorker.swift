@@ -1,12 +1,13 @@
 import CCurl
+import Foundation
 import Glibc
 import Shared
 import Synchronization
 
 /// One connection: a libcurl easy handle that one thread uses for one exchange after another.
 final class CurlWorker {
-    private let handle: OpaquePointerBox
-    private struct OpaquePointerBox { let pointer: UnsafeMutableRawPointer }
+    private var handle: UnsafeMutableRawPointer
+    private var silencesSeen: UInt64 = 0
     private let sockets = TransferSockets()
 
     /// What the callbacks work on; lives for one exchange.
@@ -15,6 +16,7 @@ final class CurlWorker {
         var maximumAnswerBytes = 0
         var isTooLong = false
         var retryAfterSeconds: Double?
+        var digest: String?
         var body: [UInt8] = []
         var file: OpenDescriptor?
         var bodyCount = 0
@@ -25,15 +27,29 @@ final class CurlWorker {
 
     init() {
         curl_global_init(Int(CURL_GLOBAL_DEFAULT))
-        guard let pointer = curl_easy_init() else { preconditionFailure("libcurl has no memory for a handle") }
-        handle = OpaquePointerBox(pointer: pointer)
+        handle = Self.makeHandle()
     }
 
-    deinit { curl_easy_cleanup(handle.pointer) }
+    deinit { curl_easy_cleanup(handle) }
+
+    private static func makeHandle() -> UnsafeMutableRawPointer {
+        guard let handle = curl_easy_init() else { preconditionFailure("libcurl has no memory for a handle") }
+        return handle
+    }
+
+    /// Where one connection was forgotten, the others that are as old were too, most likely: each would take as long to be found out.
+    private func dropDoubtfulConnection(_ counters: TransferCounters) {
+        let silences = counters.silences.load(ordering: .relaxed)
+        guard silences != silencesSeen else { return }
+        silencesSeen = silences
+        curl_easy_cleanup(handle)
+        handle = Self.makeHandle()
+    }
 
     /// Does one exchange; blocks its thread until the answer, the time-out or the token's cancellation.
     func perform(_ request: HTTPRequest, _ settings: ConnectionSettings, _ token: TransferToken) throws(RemoteError) -> HTTPResponse {
-        let curl = handle.pointer
+        dropDoubtfulConnection(settings.counters)
+        let curl = handle
         curl_easy_reset(curl)       // keeps the connection
         let exchange = Exchange(token)
         exchange.maximumAnswerBytes = request.maximumAnswerBytes
@@ -47,9 +63,16 @@ final class CurlWorker {
         boxfs_curl_set_string(curl, CURLOPT_CUSTOMREQUEST, request.method)
         boxfs_curl_set_long(curl, CURLOPT_NOSIGNAL, 1)
         boxfs_curl_set_long(curl, CURLOPT_TCP_NODELAY, 1)
+        // A connection that was forgotten while it lay idle is found out before it is used again.
         boxfs_curl_set_long(curl, CURLOPT_TCP_KEEPALIVE, 1)
+        boxfs_curl_set_long(curl, CURLOPT_TCP_KEEPIDLE, 15)
+        boxfs_curl_set_long(curl, CURLOPT_TCP_KEEPINTVL, 5)
         boxfs_curl_set_long(curl, CURLOPT_CONNECTTIMEOUT_MS, 5_000)
         boxfs_curl_set_long(curl, CURLOPT_TIMEOUT_MS, Int(request.timeoutSeconds * 1000))
+        if request.silenceSeconds < request.timeoutSeconds {
+            boxfs_curl_set_long(curl, CURLOPT_LOW_SPEED_LIMIT, 1)
+            boxfs_curl_set_long(curl, CURLOPT_LOW_SPEED_TIME, Int(request.silenceSeconds.rounded(.up)))
+        }
         boxfs_curl_set_long(curl, CURLOPT_BUFFERSIZE, 512 << 10)
         boxfs_curl_set_long(curl, CURLOPT_UPLOAD_BUFFERSIZE, 1 << 20)
         boxfs_curl_set_string(curl, CURLOPT_USERAGENT, "boxfs")
@@ -69,6 +92,7 @@ final class CurlWorker {
         case .bytes(let bytes):
             exchange.body = bytes
             exchange.bodyCount = bytes.count
+            if request.contentType == HTTPRequest.json { header("\(ContentDigest.name): \(bytes.withUnsafeBytes { ContentDigest.value(of: $0) })") }
         case .file(let file, let count):
             exchange.file = file
             exchange.bodyCount = count
@@ -90,8 +114,12 @@ final class CurlWorker {
         settings.counters.received.add(UInt64(exchange.answer.count), ordering: .relaxed)
         guard code == CURLE_OK else {
             if token.isCancelled { throw .cancelled }
+            if code == CURLE_OPERATION_TIMEDOUT { settings.counters.silences.add(1, ordering: .relaxed) }
             if exchange.isTooLong { throw .invalidAnswer("the answer is longer than \(request.maximumAnswerBytes) bytes") }
             throw .offline("\(settings.server) cannot be reached: \(String(cString: curl_easy_strerror(code)))")
+        }
+        if let digest = exchange.digest, !exchange.answer.withUnsafeBytes({ ContentDigest.agrees(digest, with: $0) }) {
+            throw .offline("the answer of \(settings.server) was damaged on its way")
         }
         var status = 0
         boxfs_curl_get_long(curl, CURLINFO_RESPONSE_CODE, &status)
@@ -116,11 +144,13 @@ private func receiveBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ c
 
 private func receiveHeader(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ user: UnsafeMutableRawPointer?) -> Int {
     let exchange = exchange(user), length = size * count
-    let line = String(decoding: UnsafeRawBufferPointer(start: bytes, count: length), as: UTF8.self).lowercased()
+    let text = String(decoding: UnsafeRawBufferPointer(start: bytes, count: length), as: UTF8.self), line = text.lowercased()
     if line.hasPrefix("content-length:"), let announced = Int(line.dropFirst(15).filter(\.isNumber)) {
         exchange.answer.reserveCapacity(min(announced, exchange.maximumAnswerBytes))
     } else if line.hasPrefix("retry-after:") {
         exchange.retryAfterSeconds = Double(line.dropFirst(12).filter(\.isNumber))
+    } else if line.hasPrefix("\(ContentDigest.name.lowercased()):") {
+        exchange.digest = text.dropFirst(ContentDigest.name.count + 1).trimmingCharacters(in: .whitespacesAndNewlines)
     }
     return length
 }

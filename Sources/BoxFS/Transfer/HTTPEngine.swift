@@ -47,6 +47,7 @@ final class HTTPEngine: Sendable {
             }
         } onCancel: {
             token.cancel()
+            lanes[lane.rawValue].drop(token)
         }
         return try result.get()
     }
@@ -87,6 +88,15 @@ private final class Lane: @unchecked Sendable {     // `queue` and `isClosed` ar
             thread.name = "transfer"
             thread.start()
         }
+    }
+
+    /// Answers a cancelled job that no thread has taken: all of them may be waiting for a silent server.
+    func drop(_ token: TransferToken) {
+        condition.lock()
+        let index = queue.firstIndex { $0.token === token }
+        let job = index.map { queue.remove(at: $0) }
+        condition.unlock()
+        job?.done(.failure(.cancelled))
     }
 
     func close() {

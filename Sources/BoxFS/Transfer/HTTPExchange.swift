@@ -29,8 +29,12 @@ struct HTTPRequest: Sendable {
     /// Path and query, from the server's root.
     var path: String
     var body = Body.none
-    var contentType = "application/json"
+    var contentType = Self.json
+    static let json = "application/json"
     var timeoutSeconds: Double = 60
+    /// The connection is given up when nothing moved on it for so long, in either direction (and some seconds that libcurl takes the mean
+    /// of): it was forgotten on its way, or the server is stuck. More where the server may have to work before it answers.
+    var silenceSeconds: Double = 8
     /// A longer answer is an error: no server may fill our memory.
     var maximumAnswerBytes = 32 << 20
 }

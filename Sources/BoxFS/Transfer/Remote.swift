@@ -30,40 +30,45 @@ final class Remote: Sendable {
 
     /// The children of as many of these directories as fit a page.
     func children(_ namespace: NamespaceID, of directories: [NodeID]) async throws(RemoteError) -> ChildrenPage {
-        try await post("/v1/namespaces/\(namespace)/children", ChildrenRequest(directories: directories))
+        try await post("/v1/namespaces/\(namespace)/children", ChildrenRequest(directories: directories), silence: Self.workSeconds)
     }
 
     /// - Parameter wait: seconds that the server may hold the answer back while nothing changes.
     func changes(_ namespace: NamespaceID, after: Int64, wait: Int, limit: Int) async throws(RemoteError) -> ChangePage {
         let request = HTTPRequest(
-            path: "/v1/namespaces/\(namespace)/changes?after=\(after)&wait=\(wait)&limit=\(limit)", timeoutSeconds: Double(wait) + 15)
-        return try await decoded(call(request, .longPoll))
+            path: "/v1/namespaces/\(namespace)/changes?after=\(after)&wait=\(wait)&limit=\(limit)", timeoutSeconds: Double(wait) + Self.pollMarginSeconds,
+            silenceSeconds: .infinity)
+        // Who only wants to know does not queue behind the poll that waits.
+        return try await decoded(call(request, wait > 0 ? .longPoll : .metadata))
     }
 
     /// The feeds of several namespaces; waits as `changes` does, until one of them has news.
     func follow(_ cursors: [FollowRequest.Cursor], wait: Int, limit: Int) async throws(RemoteError) -> FollowAnswer {
-        try await post("/v1/changes", FollowRequest(cursors: cursors, limit: limit, wait: wait), lane: .longPoll, seconds: Double(wait) + 15)
+        try await post("/v1/changes", FollowRequest(cursors: cursors, limit: limit, wait: wait), lane: .longPoll, seconds: Double(wait) + Self.pollMarginSeconds)
     }
 
+    /// How late the answer to a poll may be before its connection is given up.
+    private static let pollMarginSeconds = 5.0
+
     func commit(_ namespace: NamespaceID, _ request: CommitRequest) async throws(RemoteError) -> CommitAnswer {
-        try await post("/v1/namespaces/\(namespace)/commits", request, lane: .upload)
+        try await post("/v1/namespaces/\(namespace)/commits", request, lane: .upload, silence: Self.workSeconds)
     }
 
     // MARK: Uploads
 
     func startUpload(_ namespace: NamespaceID, _ request: UploadRequest) async throws(RemoteError) -> UploadAnswer {
-        try await post("/v1/namespaces/\(namespace)/uploads", request, lane: .upload)
+        try await post("/v1/namespaces/\(namespace)/uploads", request, lane: .upload, silence: Self.workSeconds)
     }
 
     func extendUpload(_ upload: UploadID, _ request: UploadRequest) async throws(RemoteError) -> UploadAnswer {
-        try await post("/v1/uploads/\(upload)/hashes", request, lane: .upload)
+        try await post("/v1/uploads/\(upload)/hashes", request, lane: .upload, silence: Self.workSeconds)
     }
 
     func putChunk(_ upload: UploadID, _ reference: ChunkReference, _ chunk: OpenChunk) async throws(RemoteError) {
         let file = OpenDescriptor(chunk.fileDescriptor, keptOpenBy: chunk)
         _ = try await call(HTTPRequest(
             method: "PUT", path: "/v1/uploads/\(upload)/chunks/\(reference.hash)", body: .file(file, count: Int(reference.length)),
-            contentType: "application/octet-stream", timeoutSeconds: 300), .upload)
+            contentType: "application/octet-stream", timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload)
     }
 
     /// A chunk as its difference from one that the namespace holds.
@@ -75,7 +80,7 @@ final class Remote: Sendable {
         }
         _ = try await call(HTTPRequest(
             method: "POST", path: "/v1/uploads/\(upload)/chunks/\(reference.hash)/delta?base=\(changes.base.hash)", body: .bytes(body),
-            contentType: "application/octet-stream", timeoutSeconds: 120), .upload)
+            contentType: "application/octet-stream", timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload)
     }
 
     private static func bytes(of chunk: OpenChunk, _ range: Range<Int>) throws(RemoteError) -> [UInt8] {
@@ -96,12 +101,13 @@ final class Remote: Sendable {
         }
         _ = try await call(HTTPRequest(
             method: "POST", path: "/v1/uploads/\(upload)/chunks", body: .bytes(body), contentType: "application/octet-stream",
-            timeoutSeconds: 300), .upload)
+            timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload)
     }
 
     func putPage(_ upload: UploadID, _ hash: ChunkHash, _ packed: [UInt8]) async throws(RemoteError) {
         _ = try await call(HTTPRequest(
-            method: "PUT", path: "/v1/uploads/\(upload)/pages/\(hash)", body: .bytes(packed), contentType: "application/octet-stream"), .upload)
+            method: "PUT", path: "/v1/uploads/\(upload)/pages/\(hash)", body: .bytes(packed), contentType: "application/octet-stream",
+            silenceSeconds: Self.workSeconds), .upload)
     }
 
     // MARK: Downloads
@@ -114,7 +120,7 @@ final class Remote: Sendable {
 
     static func chunkRequest(_ namespace: NamespaceID, _ reference: ChunkReference) -> HTTPRequest {
         HTTPRequest(
-            path: "/v1/namespaces/\(namespace)/chunks/\(reference.hash)", timeoutSeconds: 120,
+            path: "/v1/namespaces/\(namespace)/chunks/\(reference.hash)", timeoutSeconds: 900,
             maximumAnswerBytes: max(Int(reference.length), 64 << 10))
     }
 
@@ -122,7 +128,7 @@ final class Remote: Sendable {
         HTTPRequest(
             method: "POST", path: "/v1/namespaces/\(namespace)/chunks",
             body: .bytes(Array(try JSONEncoder().encode(ChunksRequest(hashes: references.map(\.hash))))),
-            timeoutSeconds: 120, maximumAnswerBytes: ChunkFrame.maximumBodyByteCount + Manifest.maximumChunkByteCount + 64)
+            timeoutSeconds: 900, maximumAnswerBytes: ChunkFrame.maximumBodyByteCount + Manifest.maximumChunkByteCount + 64)
     }
 
     // MARK: Exchanges
@@ -131,16 +137,26 @@ final class Remote: Sendable {
         try await decoded(call(HTTPRequest(path: path, timeoutSeconds: seconds), .metadata))
     }
 
-    func post<T: Decodable>(_ path: String, _ body: some Encodable, lane: TransferLane = .metadata, seconds: Double = 120) async throws(RemoteError) -> T {
-        try await decoded(call(HTTPRequest(method: "POST", path: path, body: try Self.json(body), timeoutSeconds: seconds), lane))
+    /// - Parameter silence: nil for a command, for which the server may work as long as it takes.
+    func post<T: Decodable>(
+        _ path: String, _ body: some Encodable, lane: TransferLane = .metadata, seconds: Double = 120, silence: Double? = nil
+    ) async throws(RemoteError) -> T {
+        let request = HTTPRequest(
+            method: "POST", path: path, body: try Self.json(body), timeoutSeconds: seconds, silenceSeconds: silence ?? .infinity)
+        return try await decoded(call(request, lane))
     }
 
     /// A call whose answer has no body.
     func send(_ method: String, _ path: String, _ body: some Encodable) async throws(RemoteError) {
-        _ = try await call(HTTPRequest(method: method, path: path, body: try Self.json(body)), .metadata)
+        _ = try await call(HTTPRequest(method: method, path: path, body: try Self.json(body), silenceSeconds: .infinity), .metadata)
     }
 
-    func send(_ method: String, _ path: String) async throws(RemoteError) { _ = try await call(HTTPRequest(method: method, path: path), .metadata) }
+    func send(_ method: String, _ path: String) async throws(RemoteError) {
+        _ = try await call(HTTPRequest(method: method, path: path, silenceSeconds: .infinity), .metadata)
+    }
+
+    /// The longest that the server works on what it was sent before it answers: a full batch of a mount.
+    private static let workSeconds = 10.0
 
     private static func json(_ value: some Encodable) throws(RemoteError) -> HTTPRequest.Body {
         do { return .bytes(Array(try JSONEncoder().encode(value))) } catch { throw .invalidAnswer("\(error)") }
@@ -159,6 +175,7 @@ final class Remote: Sendable {
             guard let problem = try? JSONDecoder().decode(Problem.self, from: Data(response.body)) else {
                 throw .invalidAnswer("HTTP \(response.status) without a problem document")
             }
+            if problem.code == ProblemCode.digestMismatch.rawValue { throw .offline("a request was damaged on its way to the server") }
             throw .problem(problem)
         }
     }

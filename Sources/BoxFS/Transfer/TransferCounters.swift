@@ -4,6 +4,8 @@ import Synchronization
 /// What was sent and received, for `boxfs status` and `boxfs stats`.
 final class TransferCounters: Sendable {
     let sent = Atomic<UInt64>(0), received = Atomic<UInt64>(0)
+    /// Exchanges that were given up because nothing moved, or too slowly.
+    let silences = Atomic<UInt64>(0)
     private let lanes = TransferLane.allCases.map { _ in Histogram() }
     private let kinds = Mutex<[String: ExchangeCounts]>([:])
     /// API v1 has fewer.

@@ -36,6 +36,7 @@ extension Problem {
                 detail: "\(hashes.count) missing: " + hashes.prefix(20).map(\.description).joined(separator: " "))
         case .tooLarge(let detail): self.init(status: 413, code: .tooLarge, title: "Too large", detail: detail)
         case .invalidName(let problem): self.init(status: 422, code: .invalidName, title: "The name is not allowed", detail: "\(problem)")
+        case .digestMismatch: self.init(status: 400, code: .digestMismatch, title: "The body is not what its Content-Digest says")
         case .hashMismatch(let detail): self.init(status: 422, code: .hashMismatch, title: "The bytes are not what their name says", detail: detail)
         case .quotaExceeded(let quota, let used):
             self.init(status: 507, code: .quotaExceeded, title: "The quota is used up", detail: "\(used) of \(quota) bytes are used.")
@@ -64,6 +65,6 @@ extension Problem {
         if let retryAfterSeconds { headers[.retryAfter] = String(retryAfterSeconds) }
         if status == 401 { headers[.wwwAuthenticate] = code == ProblemCode.passwordRequired.rawValue ? #"Basic realm="link", charset="UTF-8""# : "Bearer" }
         let body = (try? JSONEncoder().encode(self)) ?? Data()
-        return Response(status: .init(code: status), headers: headers, body: .init(byteBuffer: ByteBuffer(bytes: body)))
+        return Response(status: .init(code: status), headers: headers, guarded: body)
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import HTTPTypes
 import Hummingbird
 import Logging
 import NIOCore
@@ -34,6 +35,10 @@ struct APIContext: Hummingbird.RequestContext {
     }
 }
 
+extension HTTPField.Name {
+    static let contentDigest = Self(ContentDigest.name)!
+}
+
 extension Request {
     /// - Throws: 413 past the limit, also for a body that comes in parts.
     func collect(upTo bytes: Int) async throws -> ByteBuffer {
@@ -41,8 +46,12 @@ extension Request {
         return try await body.collect(upTo: bytes)
     }
 
+    /// - Throws: 400 when the body is not what its `Content-Digest` says (RFC 9530).
     func json<T: Decodable>(_ type: T.Type, upTo bytes: Int = 4 << 20) async throws -> T {
         let body = try await collect(upTo: bytes)
+        if let digest = headers[.contentDigest], !body.withUnsafeReadableBytes({ ContentDigest.agrees(digest, with: $0) }) {
+            throw DriveError.digestMismatch
+        }
         return try JSONDecoder().decode(type, from: Data(body.readableBytesView))
     }
 
@@ -55,7 +64,14 @@ extension Request {
 
 extension Response {
     static func json(_ value: some Encodable) throws -> Response {
-        Response(status: .ok, headers: [.contentType: "application/json"], body: .init(byteBuffer: ByteBuffer(bytes: try JSONEncoder().encode(value))))
+        Response(status: .ok, headers: [.contentType: "application/json"], guarded: try JSONEncoder().encode(value))
+    }
+
+    /// A body with its `Content-Digest`.
+    init(status: HTTPResponse.Status, headers: HTTPFields, guarded body: Data) {
+        var headers = headers
+        headers[.contentDigest] = body.withUnsafeBytes { ContentDigest.value(of: $0) }
+        self.init(status: status, headers: headers, body: .init(byteBuffer: ByteBuffer(bytes: body)))
     }
 
     static var nothing: Response { Response(status: .noContent) }

@@ -5,7 +5,7 @@ import Synchronization
 /// Why the drive did not do what it was asked. `API/ProblemDetails+ServerError.swift` turns it into HTTP.
 enum DriveError: Error, Sendable {
     case badRequest(String), unauthorized, forbidden(String), notFound(String), nameTaken(String), resync, uploadExpired
-    case chunksMissing([ChunkHash]), tooLarge(String), invalidName(EntryName.Problem), hashMismatch(String)
+    case chunksMissing([ChunkHash]), tooLarge(String), invalidName(EntryName.Problem), digestMismatch, hashMismatch(String)
     case quotaExceeded(quota: UInt64, used: UInt64), diskFull, tryAgain(String), internalError(String)
     case linkEnded(LinkState), linkPassword(isWrong: Bool)
 }

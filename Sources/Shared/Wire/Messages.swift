@@ -245,6 +245,7 @@ public enum ProblemCode: String, Codable, Sendable, CaseIterable {
     case uploadExpired = "upload-expired"           // 410
     case chunksMissing = "chunks-missing"           // 409: a commit names chunks that are not there
     case tooLarge = "too-large"                     // 413
+    case digestMismatch = "digest-mismatch"         // 400: the body is not what its Content-Digest says; worth another try
     case hashMismatch = "hash-mismatch"             // 422: the bytes are not what their name says
     case invalidName = "invalid-name"               // 422
     case unsupportedVersion = "unsupported-version" // 404: /v2

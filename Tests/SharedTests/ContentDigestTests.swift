@@ -1,0 +1,23 @@
+import Testing
+@testable import Shared
+
+struct ContentDigestTests {
+    // RFC 9530, appendix B.1 (the body ends with a line feed).
+    private let body = Array(#"{"hello": "world"}"#.utf8) + [10]
+    private let value = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"
+
+    @Test func theExampleOfTheStandard() { #expect(body.withUnsafeBytes { ContentDigest.value(of: $0) } == value) }
+
+    @Test func whatAgrees() {
+        func agrees(_ field: String) -> Bool { body.withUnsafeBytes { ContentDigest.agrees(field, with: $0) } }
+        #expect(agrees(value) && agrees("sha-512=:AAAA:, \(value)") && agrees("\(value);x=1 ,md5=:AA==:"))
+        #expect(agrees("") && agrees("sha-512=:AAAA:"), "nothing is said of SHA-256")
+        #expect(!agrees(value.replacing("RK", with: "Rk")) && !agrees("sha-256=:AAAA:") && !agrees("sha-256=::"))
+        var other = body
+        for index in body.indices {
+            other[index] ^= 4
+            #expect(!other.withUnsafeBytes { ContentDigest.agrees(value, with: $0) })
+            other[index] ^= 4
+        }
+    }
+}
