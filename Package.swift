@@ -27,6 +27,7 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "CFuse3", path: "Sources/CLibs/CFuse3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+        .systemLibrary(name: "CLinux", path: "Sources/CLibs/CLinux"),
         .systemLibrary(name: "CCurl", path: "Sources/CLibs/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "COpenSSL", path: "Sources/CLibs/COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CGit2", path: "Sources/CLibs/CGit2", pkgConfig: "libgit2", providers: [.apt(["libgit2-dev"])]),
@@ -38,7 +39,7 @@ let package = Package(
         .executableTarget(
             name: "BoxFS",
             dependencies: [
-                "CFuse3", "CCurl", "ChunkCache", "Shared",
+                "CFuse3", "CCurl", "CLinux", "ChunkCache", "Shared",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "GRDB", package: "GRDB.swift"),
             ],

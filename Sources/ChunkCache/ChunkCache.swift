@@ -59,9 +59,11 @@ public final class ChunkCache: Sendable {
         } catch { throw .io("\(error)") }
     }
 
-    public var usedBytes: UInt64 { state.withLock { $0.chunkBytes + $0.reservedBytes } }
+    public var usedBytes: UInt64 { state.withLock(\.usedBytes) }
+    /// How much of the room for unsent data beyond the first half is taken: 0 to 1.
+    public var pressure: Double { min(1, max(0, Double(unsentBytes) / Double(max(1, limitBytes)) * 2 - 1)) }
     /// Bytes that the server does not have: claimed chunks and segments.
-    public var unsentBytes: UInt64 { state.withLock { $0.claimedBytes + $0.reservedBytes } }
+    public var unsentBytes: UInt64 { state.withLock(\.unsentBytes) }
     public var statistics: Statistics {
         state.withLock { state in
             var statistics = state.statistics
@@ -142,14 +144,23 @@ public final class ChunkCache: Sendable {
     /// Keeps bytes that the caller has verified. Not synced to the disk: they can be fetched again.
     public func insert(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
         if state.withLock({ $0.holds(reference) }) { return }
-        guard makeRoom(UInt64(bytes.count)) else { throw .full }
+        guard makeRoom(UInt64(bytes.count), andTakeFor: \.arrivingBytes) else { throw .full }
+        defer { state.withLock { $0.arrivingBytes -= UInt64(bytes.count) } }
+        while true {
+            do throws(ChunkCacheError) { return try write(reference, bytes) } catch {
+                guard error == .full, makeRoomOnDisk() else { throw error }
+            }
+        }
+    }
+
+    private func write(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
         let temporary = "\(directory)/chunks/\(nextTemporary.add(1, ordering: .relaxed).newValue).part"
         let descriptor = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw errno == ENOSPC ? .full : .io("creating a chunk file: errno \(errno)") }
         defer { close(descriptor) }
         var done = 0
         while done < bytes.count {
-            let written = write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+            let written = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
             if written < 0, errno == EINTR { continue }
             guard written > 0 else {
                 let error = errno
@@ -162,13 +173,21 @@ public final class ChunkCache: Sendable {
     }
 
     /// Takes over a sealed segment's file (on the same file system) with one claim.
-    public func adopt(fileAt path: String, as reference: ChunkReference) throws(ChunkCacheError) {
+    /// - Returns: bytes that count as a chunk's from now on. They are the segment's, which are counted still: `endSealing` takes them.
+    public func adopt(fileAt path: String, as reference: ChunkReference) throws(ChunkCacheError) -> UInt64 {
         if state.withLock({ $0.holds(reference) && $0.claim(reference.hash) }) {
             unlink(path)
-            return
+            return 0
         }
-        try publish(path, reference, claims: 1)
+        state.withLock { $0.doubleBytes += UInt64(reference.length) }
+        do throws(ChunkCacheError) { try publish(path, reference, claims: 1) } catch {
+            endSealing(bytes: UInt64(reference.length))
+            throw error
+        }
+        return UInt64(reference.length)
     }
+
+    public func endSealing(bytes: UInt64) { state.withLock { $0.doubleBytes -= min($0.doubleBytes, bytes) } }
 
     private func publish(_ file: String, _ reference: ChunkReference, claims: Int) throws(ChunkCacheError) {
         let target = path(reference.hash)
@@ -207,10 +226,11 @@ public final class ChunkCache: Sendable {
 
     /// Counts `bytes` of a dirty segment. False when there is no room even after evicting all that is clean.
     public func reserve(bytes: Int64) -> Bool {
-        guard makeRoom(UInt64(max(0, bytes))) else { return false }
-        state.withLock { $0.reservedBytes += UInt64(max(0, bytes)) }
-        return true
+        makeRoom(UInt64(max(0, bytes)), andTakeFor: \.reservedBytes)
     }
+
+    /// Counts segments that were there before.
+    public func count(reservedBytes bytes: Int64) { state.withLock { $0.reservedBytes += UInt64(max(0, bytes)) } }
 
     public func release(bytes: Int64) {
         state.withLock { $0.reservedBytes -= min($0.reservedBytes, UInt64(max(0, bytes))) }
@@ -222,9 +242,24 @@ public final class ChunkCache: Sendable {
         descriptors.removeAll()
     }
 
-    /// Evicts until `bytes` more fit.
-    private func makeRoom(_ bytes: UInt64) -> Bool {
-        let (victims, fits) = state.withLock { $0.victims(toFit: bytes, limit: limitBytes) }
+    /// The disk is fuller than the limit knows: evicts some clean chunks, 16 MiB of them.
+    /// - Returns: false when there is none.
+    public func makeRoomOnDisk() -> Bool {
+        let victims = state.withLock { state in
+            let used = state.usedBytes
+            return state.victims(toFit: 0, limit: used - min(used, 16 << 20)).victims
+        }
+        remove(victims)
+        return !victims.isEmpty
+    }
+
+    /// Evicts until `bytes` more fit, and counts them when they do.
+    private func makeRoom(_ bytes: UInt64, andTakeFor purpose: WritableKeyPath<CacheState, UInt64> = \.reservedBytes) -> Bool {
+        let (victims, fits) = state.withLock { state in
+            let result = state.victims(toFit: bytes, limit: limitBytes)
+            if result.fits { state[keyPath: purpose] += bytes }
+            return result
+        }
         remove(victims)
         return fits
     }

@@ -47,7 +47,7 @@ import Testing
         let cache = try folder.cache()
         cache.claimUnsent(body.hash)
         #expect(cache.open(body.reference) == nil && cache.contains(body.hash) && cache.unsentBytes == 100)
-        try cache.adopt(fileAt: try folder.segment(body.bytes), as: body.reference)
+        _ = try cache.adopt(fileAt: try folder.segment(body.bytes), as: body.reference)
         #expect(cache.open(body.reference) != nil && cache.holdsOnDisk(body) && cache.unsentBytes == 10_000)
         cache.markSent([body.hash])
         #expect(cache.unsentBytes == 10_000)

@@ -25,7 +25,7 @@ import Testing
                 } catch { #expect(error as? ChunkCacheError == .full && isFull(), "step \(step)") }
             case 40..<60: if let open = cache.open(body.reference) { #expect(ChunkFiles.hash(open.fileDescriptor, count: body.bytes.count) == body.hash) }
             case 60..<68:
-                try cache.adopt(fileAt: try folder.segment(body.bytes), as: body.reference)
+                cache.endSealing(bytes: try cache.adopt(fileAt: try folder.segment(body.bytes), as: body.reference))
                 claims[body.hash, default: 0] += 1
             case 68..<74:
                 if cache.contains(body.hash) { claims[body.hash, default: 0] += 1 }
@@ -85,7 +85,7 @@ import Testing
             group.addTask { for _ in 0..<3000 { cache.dropClean() } }
             group.addTask {
                 for _ in 0..<1500 {
-                    try cache.adopt(fileAt: try folder.segment(unsent.bytes), as: unsent.reference)
+                    cache.endSealing(bytes: try cache.adopt(fileAt: try folder.segment(unsent.bytes), as: unsent.reference))
                     await Task.yield()
                     #expect(cache.contains(unsent.hash) && cache.holdsOnDisk(unsent))
                     cache.markSent([unsent.hash])

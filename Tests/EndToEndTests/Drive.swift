@@ -15,10 +15,12 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
 
     static let binaries = ProcessInfo.processInfo.environment["BOXFS_BIN"] ?? FileManager.default.currentDirectoryPath + "/bin"
 
-    init(seconds: Double = 150) throws {
+    /// - Parameter prepare: given the folder before anything is in it.
+    init(seconds: Double = 150, prepare: (String) throws -> Void = { _ in }) throws {
         root = NSTemporaryDirectory() + "boxfs-test-\(UUID().uuidString.prefix(8))"
         port = try Self.freePort()
         try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+        try prepare(root)
         try startServer()
         try addAccount("ann")
         Thread.detachNewThread { [weak self] in
@@ -68,8 +70,10 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
 
     var url: String { "http://127.0.0.1:\(port)" }
 
-    func startServer() throws {
+    /// - Parameter more: of the server's environment.
+    func startServer(environment more: [String: String] = [:]) throws {
         let process = Process()
+        process.environment = ProcessInfo.processInfo.environment.merging(more) { _, new in new }
         process.executableURL = URL(fileURLWithPath: Self.binaries + "/boxfs-server")
         process.arguments = ["serve", "--data", root + "/data", "--listen", "127.0.0.1:\(port)", "--log-level", "warning"]
         try process.run()
@@ -126,6 +130,8 @@ final class Mount: @unchecked Sendable {       // see `Drive`
     let home: String
     private(set) var process: Process?
     private var options: [String] = []
+    /// Of the mount's own process only.
+    var moreEnvironment: [String: String] = [:]
 
     init(drive: Drive, name: String) {
         path = "\(drive.root)/\(name)"
@@ -154,7 +160,7 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         let process = Process()
         process.executableURL = URL(fileURLWithPath: Drive.binaries + "/boxfs")
         process.arguments = ["mount", path, "--foreground"] + self.options
-        process.environment = environment
+        process.environment = environment.merging(moreEnvironment) { _, new in new }
         FileManager.default.createFile(atPath: logPath, contents: nil)
         process.standardError = FileHandle(forWritingAtPath: logPath)
         process.standardOutput = FileHandle.nullDevice

@@ -44,6 +44,8 @@ enum Missing: Hashable, Sendable {
     case manifest(InodeNumber)
     /// Unsent data fill the cache: room must be made by uploading.
     case cacheRoom
+    /// Unsent data are about to fill the cache: who writes is slowed to the speed of the link.
+    case pace(milliseconds: Int)
     /// With `--durability server`: everything of the inode on the server.
     case uploaded(InodeNumber)
 }

@@ -19,6 +19,7 @@ extension MountedFileSystem {
             if flags == replaceOnly, inode.xattrs[name] == nil { throw .noAttribute }
             let others = inode.xattrs.reduce(0) { $0 + ($1.key == name ? 0 : $1.key.utf8.count + $1.value.count) }
             guard others + name.utf8.count + value.count <= Self.maximumXattrsBytes else { throw .noSpace }
+            try tree.requireRoom()
             try logXattr(inode, name)
             inode.xattrs[name] = Data(value)
         }

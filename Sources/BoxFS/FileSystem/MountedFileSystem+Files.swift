@@ -61,10 +61,14 @@ extension MountedFileSystem {
         guard offset >= 0, offset <= Int64(FileContent.maximumByteCount) - Int64(bytes.count) else { throw .fileTooBig }
         let handle = try handle(id)
         try checkQuota(handle.inode, growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
+        let pressure = tree.cache.pressure
+        if let wait = handle.pace.withLock({ $0.milliseconds(bytes.count, pressure: pressure) }) { throw .missing(.pace(milliseconds: wait)) }
         try changing(handle.inode) { file throws(FileSystemError) in
             try file.write(offset: Int(offset), bytes, inode: handle.inode.number)
             return true
         }
+        // What fills the cache is sent before it is closed.
+        if pressure > 0 { try tree.lock.withLock { () throws(FileSystemError) in try tree.logContent(handle.inode) } }
     }
 
     /// A shared folder counts for its owner, whose quota the server knows.

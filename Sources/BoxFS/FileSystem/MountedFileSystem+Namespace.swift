@@ -34,6 +34,7 @@ extension MountedFileSystem {
         guard directory.links > 0 else { throw .notFound }
         guard try tree.entry(parent, name) == nil else { throw .exists }
         try tree.requireWritable(directory)
+        try tree.requireRoom()
         let now = Timestamp.now()
         var mode = mode
         var (uid, gid) = (options.uid, options.gid)
@@ -66,6 +67,7 @@ extension MountedFileSystem {
             guard try tree.entry(newParent, newName) == nil else { throw .exists }
             guard inode.namespace == directory.namespace else { throw .crossDevice }
             try tree.requireWritable(directory)
+            try tree.requireRoom()
             let now = Timestamp.now()
             let record = LogRecord(namespace: directory.namespace, kind: .link, inode: number, node: inode.id, parent: directory.id, name: newName, time: now)
             try tree.change { database in

@@ -100,6 +100,7 @@ final class Handle: @unchecked Sendable {
     var loaded: [Inode] = []
     struct Listed { let name: String, inode: InodeNumber }
     let lock = Lock()
+    let pace = Mutex(WritePace())
     /// Where a sequential reader would go on, and how many chunks are fetched ahead of it.
     let readAhead = Mutex<ReadAhead>(ReadAhead())
 

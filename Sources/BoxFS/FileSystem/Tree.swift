@@ -190,9 +190,12 @@ final class Tree: @unchecked Sendable {
     /// Removes an unlinked node's rows and what it had written. The node's own row stays while the log speaks of it.
     func forgetNode(_ inode: Inode) throws(FileSystemError) {
         let number = Int64(inode.number.rawValue)
+        let isLoaded = inode.file != nil
         let files = try change { database in
-            let files = try Int64.fetchAll(
-                database.cachedStatement(sql: "SELECT file FROM segments WHERE inode = ?"), arguments: [number])
+            let rows = try Row.fetchAll(
+                database.cachedStatement(sql: "SELECT file, length FROM segments WHERE inode = ?"), arguments: [number])
+            let files = rows.map { $0[0] as Int64 }
+            if !isLoaded { for row in rows { cache.release(bytes: row[1]) } }
             for table in ["segments", "manifests"] {
                 try database.cachedStatement(sql: "DELETE FROM \(table) WHERE inode = ?").execute(arguments: [number])
             }
@@ -316,13 +319,28 @@ final class Tree: @unchecked Sendable {
         return result
     }
 
+    /// Before a call that adds to the replica. A full disk is as a full cache: clean chunks go.
+    func requireRoom() throws(FileSystemError) {
+        while true {
+            do throws(FileSystemError) { return try database.requireRoom() } catch {
+                guard error == .noSpace, cache.makeRoomOnDisk() else { throw error }
+            }
+        }
+    }
+
     /// Writes what memory holds and ends the transaction. Under the lock.
     func commit() throws(FileSystemError) {
         guard hasUncommitted else { return }
         if let failure { throw failure }
-        try database.commit { database in
-            for inode in dirtyContents { try inode.file?.save(inode, database) }
-            for inode in dirty { try inode.save(database) }
+        do throws(FileSystemError) {
+            try database.commit { database in
+                for inode in dirtyContents { try inode.file?.save(inode, database) }
+                for inode in dirty { try inode.save(database) }
+            }
+        } catch {
+            // SQLite took the transaction back, and memory speaks of what no row holds any more: the next mount begins at the rows.
+            failure = error
+            throw error
         }
         let saved = dirty
         for inode in dirtyContents {

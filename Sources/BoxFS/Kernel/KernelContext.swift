@@ -94,7 +94,7 @@ extension Wait {
         case .chunk: .chunk
         case .directory: .directory
         case .manifest: .manifest
-        case .cacheRoom: .room
+        case .cacheRoom, .pace: .room
         case .uploaded: .server
         }
         self.init(cause: cause, nanoseconds: nanoseconds, failed: error == nil ? nil : true)

@@ -26,7 +26,7 @@ enum StandardError {
         let count = max(0, read(ends[0], &bytes, bytes.count))
         close(ends[0])
         let words = Data(bytes[..<count])
-        FileHandle.standardError.write(words)
+        try? FileHandle.standardError.write(contentsOf: words)
         return sentence(words)
     }
 

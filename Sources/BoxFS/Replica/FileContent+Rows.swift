@@ -26,6 +26,7 @@ extension FileContent {
                 let length = min(Int(row[2] as Int64), extent(slot, size: size))
                 while content.slots.count <= slot { content.slots.append(.hole) }
                 let segment = Segment(file: file, length: length, store: store)
+                segment.reserved = length   // counted since it was written, or since `Tree.recover`
                 segment.isFrozen = true     // it may have been linked into the cache before this process began
                 content.slots[slot] = .segment(segment)
                 content.savedSegments[slot] = SavedSegment(file: file, length: Int(row[2] as Int64))

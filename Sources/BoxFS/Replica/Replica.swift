@@ -132,6 +132,7 @@ extension Tree {
         for (inode, slot, file, length) in segmentRows {
             var status = stat()
             let held = stat(segments.path(file), &status) == 0 ? Int64(status.st_size) : 0
+            cache.count(reservedBytes: min(held, length))
             guard held < length else { continue }
             try change {
                 if held == 0 {

@@ -17,6 +17,7 @@ final class ReplicaDatabase: Sendable {
     private let committed = Atomic<UInt64>(0)
     private let synced = Atomic<UInt64>(0)
     private let syncLock = Lock()
+    private let room: DatabaseRoom
     /// How long transactions and fdatasyncs of the WAL took.
     let commits = Histogram(), syncs = Histogram()
 
@@ -32,6 +33,7 @@ final class ReplicaDatabase: Sendable {
         }
         queue = try DatabaseQueue(path: path, configuration: configuration)
         walPath = path + "-wal"
+        room = DatabaseRoom(reservePath: path + "-reserve")
         try queue.inDatabase { database in
             let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
             guard version == 0 || version == Self.formatVersion else { throw ReplicaFormatError(found: version) }
@@ -54,6 +56,13 @@ final class ReplicaDatabase: Sendable {
         }
     }
 
+    /// Called before a change that the disk must hold for longer than until its transaction ends.
+    ///
+    /// - Throws: `.noSpace` while the disk is so full that only what ends it may still be written: what was answered, removals, what was sent.
+    func requireRoom() throws(FileSystemError) {
+        guard room.isWhole(try walFile().rawValue) else { throw .noSpace }
+    }
+
     /// Reads; does not open a transaction.
     func read<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
         do { return try queue.inDatabase(body) } catch { throw Self.translated(error) }
@@ -63,7 +72,7 @@ final class ReplicaDatabase: Sendable {
     func change<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
         do {
             return try queue.inDatabase { database in
-                if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
+                if !database.isInsideTransaction { try begin(database) }
                 try database.cachedStatement(sql: "SAVEPOINT change").execute()
                 do {
                     let result = try body(database)
@@ -77,12 +86,19 @@ final class ReplicaDatabase: Sendable {
         } catch { throw Self.translated(error) }
     }
 
-    /// Ends the open transaction after `last` had its say.
+    /// A transaction that fails at its end is rolled back with all the calls that it held, which were answered: so its space is set
+    /// aside before it begins.
+    private func begin(_ database: Database) throws {
+        if let wal = try? walFile() { room.ensure(wal.rawValue) }
+        try database.beginTransaction(.immediate)
+    }
+
+    /// Ends the open transaction after `last` had its say. When it throws, what the transaction held is gone.
     func commit(_ last: (Database) throws -> Void) throws(FileSystemError) {
         do {
             try RequestAccount.chargeCurrent(.log, commits) {
                 try queue.inDatabase { database in
-                    if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
+                    if !database.isInsideTransaction { try begin(database) }
                     try last(database)
                     try database.commit()
                     committed.add(1, ordering: .releasing)

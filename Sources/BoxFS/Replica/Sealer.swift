@@ -17,29 +17,42 @@ enum Sealer {
         let segment: Segment
         /// nil: the segment held no byte.
         let reference: ChunkReference?
+        /// Bytes of it that count twice in the cache until `ChunkCache.endSealing`.
+        var doubleBytes: UInt64 = 0
     }
 
-    /// - Returns: in the order of `segments`; their chunks are in the cache, each with one claim.
+    /// - Returns: in the order of `segments`; their chunks are in the cache, each with one claim. After an error none has one.
     static func seal(_ segments: [Segment], into cache: ChunkCache) async throws(FileSystemError) -> [Sealed] {
         let jobs = stride(from: 0, to: segments.count, by: jobCount).map { Array(segments[$0..<min($0 + jobCount, segments.count)]) }
-        do {
-            return try await withThrowingTaskGroup(of: (Int, [Sealed]).self) { group in
-                var results = [[Sealed]](repeating: [], count: jobs.count)
-                for (index, job) in jobs.enumerated() {
-                    group.addTask { (index, try await run(job, into: cache)) }
+        let (sealed, failure) = await withTaskGroup(of: (Int, [Sealed], FileSystemError?).self) { group in
+            var results = [[Sealed]](repeating: [], count: jobs.count)
+            for (index, job) in jobs.enumerated() {
+                group.addTask {
+                    let (sealed, failure) = await run(job, into: cache)
+                    return (index, sealed, failure)
                 }
-                for try await (index, sealed) in group { results[index] = sealed }
-                return results.flatMap { $0 }
             }
-        } catch {
-            throw error as? FileSystemError ?? .io
+            var failure: FileSystemError?
+            for await (index, sealed, error) in group {
+                results[index] = sealed
+                failure = failure ?? error
+            }
+            return (results.flatMap { $0 }, failure)
         }
+        guard let failure else { return sealed }
+        cache.markSent(sealed.compactMap(\.reference?.hash))
+        cache.endSealing(bytes: sealed.reduce(0) { $0 + $1.doubleBytes })
+        throw failure
     }
 
-    private static func run(_ segments: [Segment], into cache: ChunkCache) async throws -> [Sealed] {
-        try await withCheckedThrowingContinuation { continuation in
+    private static func run(_ segments: [Segment], into cache: ChunkCache) async -> ([Sealed], FileSystemError?) {
+        await withCheckedContinuation { continuation in
             queue.async {
-                continuation.resume(with: Result { try segments.map { try seal($0, into: cache) } })
+                var done: [Sealed] = []
+                do throws(FileSystemError) {
+                    for segment in segments { done.append(try seal(segment, into: cache)) }
+                    continuation.resume(returning: (done, nil))
+                } catch { continuation.resume(returning: (done, error)) }
             }
         }
     }
@@ -57,11 +70,12 @@ enum Sealer {
         let name = segment.path + ".sealed"
         unlink(name)
         guard link(segment.path, name) == 0 else { throw errno == ENOSPC ? .noSpace : .io }
-        do { try cache.adopt(fileAt: name, as: reference) } catch {
+        do throws(ChunkCacheError) {
+            return Sealed(segment: segment, reference: reference, doubleBytes: try cache.adopt(fileAt: name, as: reference))
+        } catch {
             unlink(name)
-            throw .noSpace
+            throw error == .full ? .noSpace : .io
         }
-        return Sealed(segment: segment, reference: reference)
     }
 
     private static func hash(_ descriptor: Int32, count: Int) throws(FileSystemError) -> ChunkHash {

@@ -6,7 +6,10 @@ import Synchronization
 // Bringing what operations miss.
 extension Synchronizer {
     func fetch(_ missing: Missing, since start: UInt64, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
-        let waiter = Waiter(deadlineSeconds: max(0, deadlineSeconds - Double(Clock.now() - start) / 1e9), late: missing == .cacheRoom ? .noSpace : .io, done: done)
+        let isRoom = missing == .cacheRoom
+        // Who is slowed by the link waits as long as something is sent; all else has one deadline for the call.
+        let left = if case .pace = missing { deadlineSeconds } else { isRoom ? deadlineSeconds : max(0, deadlineSeconds - Double(Clock.now() - start) / 1e9) }
+        let waiter = Waiter(deadlineSeconds: left, late: isRoom ? .noSpace : .io, progress: isRoom ? sentBytes : nil, done: done)
         switch missing {
         case .chunk(let hash, let length, let number):
             waiter.onEnd(chunks.fetch(ChunkReference(hash: hash, length: length), of: namespaceID(of: number)) { error in
@@ -20,11 +23,35 @@ extension Synchronizer {
                     waiter.finish(nil)
                 } catch { waiter.finish(error) }
             }
-        case .cacheRoom: waitForUpload(upTo: state.withLock(\.acknowledged) + 1) { waiter.finish($0 ? nil : .noSpace) }
+        case .cacheRoom:
+            let last = logOpenFiles(), acknowledged = state.withLock(\.acknowledged)
+            guard last > acknowledged else {    // nothing that could be sent
+                waiter.finish(.noSpace)
+                break
+            }
+            waitForUpload(upTo: acknowledged + 1) { waiter.finish($0 ? nil : .noSpace) }
+        case .pace(let milliseconds):
+            guard state.withLock(\.isConnected) else {     // there is no link to be slowed to
+                waiter.finish(nil)
+                break
+            }
+            DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(milliseconds)) { waiter.finish(nil) }
         case .uploaded:
             waitForUpload(upTo: tree.lock.withLock { tree.lastLog }) { waiter.finish($0 ? nil : .io) }
         }
         return waiter
+    }
+
+    private var sentBytes: @Sendable () -> UInt64 { { [counters = remote.engine.settings.counters] in counters.sent.load(ordering: .relaxed) } }
+
+    /// What fills the cache may all be of files that are open still.
+    /// - Returns: the newest record.
+    private func logOpenFiles() -> Int64 {
+        tree.lock.withLock {
+            for inode in tree.inodes.values where inode.file?.hasUnlogged ?? false { try? tree.logContent(inode) }
+            try? tree.commit()
+            return tree.lastLog
+        }
     }
 
     func prefetch(_ references: [ChunkReference], for number: InodeNumber) { chunks.prefetch(references, of: namespaceID(of: number)) }
@@ -108,10 +135,22 @@ final class Waiter: FetchToken {
     private let done: Mutex<(@Sendable (FileSystemError?) -> Void)?>
     private let end = Mutex<(@Sendable () -> Void)?>(nil)
 
-    /// - Parameter late: the answer at the deadline.
-    init(deadlineSeconds: Double, late: FileSystemError, done: @escaping @Sendable (FileSystemError?) -> Void) {
+    /// - Parameters:
+    ///   - late: the answer at the deadline.
+    ///   - progress: as long as it grows, the deadline does not come.
+    init(
+        deadlineSeconds: Double, late: FileSystemError, progress: (@Sendable () -> UInt64)? = nil,
+        done: @escaping @Sendable (FileSystemError?) -> Void
+    ) {
         self.done = Mutex(done)
-        DispatchQueue.global().asyncAfter(deadline: .now() + deadlineSeconds) { [weak self] in self?.giveUp(late) }
+        watch(deadlineSeconds, late, progress, progress?())
+    }
+
+    private func watch(_ seconds: Double, _ late: FileSystemError, _ progress: (@Sendable () -> UInt64)?, _ seen: UInt64?) {
+        DispatchQueue.global().asyncAfter(deadline: .now() + seconds) { [weak self] in
+            guard let self, isWaiting else { return }
+            if let now = progress?(), now != seen { watch(seconds, late, progress, now) } else { giveUp(late) }
+        }
     }
 
     var isWaiting: Bool { done.withLock { $0 != nil } }

@@ -113,6 +113,7 @@ extension Synchronizer {
         var outgoing = Outgoing(
             lastLog: batch.lastLog, namespace: batch.namespace, request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations))
         for item in sealed { if let hash = item.reference?.hash { outgoing.changes[hash] = item.segment.changes } }
+        defer { tree.cache.endSealing(bytes: sealed.reduce(0) { $0 + $1.doubleBytes }) }
         try tree.lock.withLock { () throws(FileSystemError) in
             for file in batch.files {
                 let manifest = FileContent.manifest(size: file.size, slots: file.slots) { references[ObjectIdentifier($1)] ?? nil }

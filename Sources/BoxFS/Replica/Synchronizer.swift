@@ -106,7 +106,7 @@ final class Synchronizer: MissingFetcher {
             if state.problems.last != problem { state.problems.append(problem) }
             if state.problems.count > 50 { state.problems.removeFirst() }
         }
-        FileHandle.standardError.write(Data("boxfs: \(problem)\n".utf8))
+        try? FileHandle.standardError.write(contentsOf: Data("boxfs: \(problem)\n".utf8))    // the log's disk may be full
     }
 
     func stopForGood(_ reason: String) {

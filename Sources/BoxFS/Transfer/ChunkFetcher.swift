@@ -148,7 +148,10 @@ final class ChunkFetcher: Sendable {
         guard bytes.count == Int(reference.length), SHA256.hash(bytes) == reference.hash else {
             throw .invalidAnswer("a chunk with wrong bytes")
         }
-        do { try cache.insert(reference, bytes) } catch { throw .invalidAnswer("the chunk cache cannot take it: \(error)") }
+        do throws(ChunkCacheError) { try cache.insert(reference, bytes) } catch {
+            // Room may come when unsent data were sent: as with a server that is away, whoever waits has a deadline.
+            throw error == .full ? .offline("the local cache is full") : .invalidAnswer("the chunk cache cannot take it: \(error)")
+        }
     }
 
     private func finish(_ reference: ChunkReference, _ error: RemoteError?) {

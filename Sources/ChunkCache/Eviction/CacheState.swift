@@ -13,6 +13,12 @@ struct CacheState: Sendable {
     private(set) var chunkBytes: UInt64 = 0
     private(set) var claimedBytes: UInt64 = 0
     var reservedBytes: UInt64 = 0
+    /// Of chunks that are being written.
+    var arrivingBytes: UInt64 = 0
+    /// Of segments that are counted as chunks already.
+    var doubleBytes: UInt64 = 0
+    var usedBytes: UInt64 { chunkBytes + arrivingBytes + reservedBytes - min(reservedBytes, doubleBytes) }
+    var unsentBytes: UInt64 { claimedBytes + reservedBytes - min(reservedBytes, doubleBytes) }
     var chunks: [ChunkHash: Chunk] = [:]
     var statistics = ChunkCache.Statistics()
     /// May hold chunks that are gone: passed over when the hand comes by.
@@ -69,7 +75,7 @@ struct CacheState: Sendable {
         var victims: [ChunkHash] = []
         var passed = 0
         let rounds = ring.count * 2      // the first takes every chunk's second chance, the second takes all that is clean
-        while chunkBytes + reservedBytes + bytes > limit, passed < rounds, !ring.isEmpty {
+        while usedBytes + bytes > limit, passed < rounds, !ring.isEmpty {
             if hand >= ring.count { hand = 0 }
             let hash = ring[hand]
             guard let chunk = chunks[hash] else {
@@ -89,7 +95,7 @@ struct CacheState: Sendable {
             victims.append(hash)
         }
         statistics.evictions += victims.count
-        return (victims, chunkBytes + reservedBytes + bytes <= limit)
+        return (victims, usedBytes + bytes <= limit)
     }
 
     mutating func takeClean(except kept: Set<ChunkHash> = []) -> [ChunkHash] {

@@ -35,9 +35,12 @@ final class SQLiteStore: Store {
                 }
                 return answer!      // a transaction that ended without an error has run its body
             }
-        } catch let error as DatabaseError {
-            throw StoreError(description: "\(error)", isFull: error.resultCode == .SQLITE_FULL)
-        }
+        } catch let error as DatabaseError { throw Self.translated(error) }
+    }
+
+    /// A full disk shows as SQLITE_FULL, or, where readers and writers meet, in that the index of the log cannot grow.
+    private static func translated(_ error: DatabaseError) -> StoreError {
+        StoreError(description: "\(error)", isFull: error.resultCode == .SQLITE_FULL || error.extendedResultCode == .SQLITE_IOERR_SHMSIZE)
     }
 
     /// The pragma touches no file; if it could fail, later answers would promise too much.
@@ -47,7 +50,7 @@ final class SQLiteStore: Store {
 
     func read<T: Sendable>(_ body: @escaping @Sendable (any SQLConnection) throws -> T) async throws -> T {
         do { return try await pool.read { try body(SQLiteConnection(database: $0)) } } catch let error as DatabaseError {
-            throw StoreError(description: "\(error)")
+            throw Self.translated(error)
         }
     }
 }

@@ -208,20 +208,39 @@ final class FileContent: @unchecked Sendable {
                 let range = max(offset - index * slotSize, 0)..<min(end - index * slotSize, slotSize)
                 segments.append(try segment(index, overwriting: range, inode))
             }
-            for (position, segment) in segments.enumerated() {
-                let index = offset / slotSize + position
-                let from = max(offset, index * slotSize), to = min(end, (index + 1) * slotSize)
-                let descriptor = try segment.open().rawValue
-                do throws(FileSystemError) {
-                    try writeFully(descriptor, .init(rebasing: bytes[from - offset..<to - offset]), at: from - index * slotSize)
-                } catch {   // what was written past `length` must not show up when the file grows
-                    ftruncate(descriptor, off_t(segment.length))
-                    throw error
+            func extent(_ position: Int) -> (slotStart: Int, range: Range<Int>) {
+                let start = (offset / slotSize + position) * slotSize
+                return (start, max(offset, start)..<min(end, start + slotSize))
+            }
+            try onDisk { () throws(FileSystemError) in
+                for (position, segment) in segments.enumerated() {
+                    let (start, range) = extent(position)
+                    let descriptor = try segment.open().rawValue
+                    do throws(FileSystemError) {
+                        try writeFully(descriptor, .init(rebasing: bytes[range.lowerBound - offset..<range.upperBound - offset]), at: range.lowerBound - start)
+                    } catch {   // what was written past `length` must not show up when the file grows
+                        for segment in segments { ftruncate(try segment.open().rawValue, off_t(segment.length)) }
+                        throw error
+                    }
                 }
-                segment.length = max(segment.length, to - index * slotSize)
-                segment.noteChange(from - index * slotSize..<to - index * slotSize)
+            }
+            for (position, segment) in segments.enumerated() {
+                let (start, range) = extent(position)
+                segment.length = max(segment.length, range.upperBound - start)
+                segment.noteChange(range.lowerBound - start..<range.upperBound - start)
                 segment.isSynced = false
-                size = max(size, UInt64(to))
+                size = max(size, UInt64(range.upperBound))
+            }
+        }
+    }
+
+    /// Runs what writes to the local disk. A full one is as a full cache: clean chunks go; then who writes waits until unsent data were sent.
+    private func onDisk<R>(_ body: () throws(FileSystemError) -> R) throws(FileSystemError) -> R {
+        while true {
+            do throws(FileSystemError) { return try body() } catch {
+                guard error == .noSpace else { throw error }
+                guard !cache.makeRoomOnDisk() else { continue }
+                throw cache.unsentBytes > 0 ? .missing(.cacheRoom) : .noSpace
             }
         }
     }
@@ -229,6 +248,22 @@ final class FileContent: @unchecked Sendable {
     /// The writable segment of a slot; bytes outside of `overwriting` are kept. Under the lock.
     private func segment(_ index: Int, overwriting range: Range<Int>, _ inode: InodeNumber) throws(FileSystemError) -> Segment {
         while slots.count <= index { slots.append(.hole) }
+        var reserved = 0
+        do throws(FileSystemError) {
+            return try onDisk { () throws(FileSystemError) in try self.makeSegment(index, overwriting: range, inode, &reserved) }
+        } catch {
+            cache.release(bytes: Int64(reserved))
+            throw error
+        }
+    }
+
+    /// - Parameter reserved: room that was asked from the cache for the slot's new segment.
+    private func makeSegment(_ index: Int, overwriting range: Range<Int>, _ inode: InodeNumber, _ reserved: inout Int) throws(FileSystemError) -> Segment {
+        func reserveRoom(_ bytes: Int) throws(FileSystemError) {
+            guard reserved == 0 else { return }     // by an attempt for which the disk was full
+            try self.reserveRoom(bytes)
+            reserved = bytes
+        }
         let segment: Segment
         let needed: Int
         switch slots[index] {
@@ -253,10 +288,15 @@ final class FileContent: @unchecked Sendable {
             try reserveRoom(max(needed, range.upperBound))
             segment = try store.make()
             var at = 0
-            for (chunk, source) in zip(chunks, sources) where at < needed {
-                let part = min(Int(chunk.length), needed - at)
-                if let source { try copyBytes(from: source.rawValue, at: 0, to: segment.open().rawValue, at: at, count: part) }
-                at += part
+            do throws(FileSystemError) {
+                for (chunk, source) in zip(chunks, sources) where at < needed {
+                    let part = min(Int(chunk.length), needed - at)
+                    if let source { try copyBytes(from: source.rawValue, at: 0, to: segment.open().rawValue, at: at, count: part) }
+                    at += part
+                }
+            } catch {
+                unlink(segment.path)
+                throw error
             }
             segment.length = needed
             if let base = chunks.first, chunks.count == 1, !base.isHole, needed == Int(base.length) { segment.changes = SegmentChanges(base: base) }
@@ -289,6 +329,8 @@ final class FileContent: @unchecked Sendable {
                     let segment = try segment(count - 1, overwriting: 0..<0, inode)
                     guard ftruncate(try segment.open().rawValue, off_t(extent)) == 0 else { throw .io }
                     segment.length = extent
+                    cache.release(bytes: Int64(segment.reserved - min(segment.reserved, extent)))
+                    segment.reserved = min(segment.reserved, extent)
                     segment.changes = nil
                     segment.isSynced = false
                 }
@@ -318,7 +360,9 @@ final class FileContent: @unchecked Sendable {
                     if last > Int(at - start) {
                         let zeros = [UInt8](repeating: 0, count: last - Int(at - start))
                         let descriptor = try segment.open().rawValue
-                        try zeros.withBytes { bytes throws(FileSystemError) in try writeFully(descriptor, bytes, at: Int(at - start)) }
+                        try onDisk { () throws(FileSystemError) in
+                            try zeros.withBytes { bytes throws(FileSystemError) in try writeFully(descriptor, bytes, at: Int(at - start)) }
+                        }
                         segment.noteChange(Int(at - start)..<last)
                         segment.isSynced = false
                     }
