@@ -176,6 +176,7 @@ public final class ChunkCache: Sendable {
     /// - Returns: bytes that count as a chunk's from now on. They are the segment's, which are counted still: `endSealing` takes them.
     public func adopt(fileAt path: String, as reference: ChunkReference) throws(ChunkCacheError) -> UInt64 {
         if state.withLock({ $0.holds(reference) && $0.claim(reference.hash) }) {
+            try sync(reference.hash)
             unlink(path)
             return 0
         }
@@ -187,6 +188,40 @@ public final class ChunkCache: Sendable {
         return UInt64(reference.length)
     }
 
+    /// Makes a file of unknown content a clean chunk, if it can be one; it goes in any case.
+    public func takeOver(fileAt path: String) {
+        defer { unlink(path) }
+        guard let mark = FileMark(path: path), (1...Int64(Manifest.maximumChunkByteCount)).contains(mark.size) else { return }
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        guard let hash = ChunkFiles.hash(descriptor, count: Int(mark.size)) else { return }
+        let reference = ChunkReference(hash: hash, length: UInt32(mark.size))
+        if state.withLock({ $0.holds(reference) }) { return }
+        try? publish(path, reference, claims: 0)
+    }
+
+    /// Whether the chunk's file is gone or has other bytes; false when it only cannot be read now.
+    public func isLost(_ reference: ChunkReference) -> Bool {
+        let descriptor = Glibc.open(path(reference.hash), O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return errno == ENOENT }
+        defer { close(descriptor) }
+        guard let mark = FileMark(descriptor) else { return false }
+        guard mark.size >= Int64(reference.length) else { return true }
+        return ChunkFiles.hash(descriptor, count: Int(reference.length)).map { $0 != reference.hash } ?? false
+    }
+
+    /// The file that stays may never have been synced, while the one that goes was.
+    private func sync(_ hash: ChunkHash) throws(ChunkCacheError) {
+        let descriptor = Glibc.open(path(hash), O_RDONLY | O_CLOEXEC)
+        defer { if descriptor >= 0 { close(descriptor) } }
+        guard descriptor >= 0, fdatasync(descriptor) == 0 else {
+            markSent([hash])
+            throw .io("syncing a chunk file: errno \(errno)")
+        }
+    }
+
+    /// The bytes of adopted segments are chunks' alone from now on.
     public func endSealing(bytes: UInt64) { state.withLock { $0.doubleBytes -= min($0.doubleBytes, bytes) } }
 
     private func publish(_ file: String, _ reference: ChunkReference, claims: Int) throws(ChunkCacheError) {

@@ -146,7 +146,7 @@ import Testing
         let one = try drive.mount("one", ["--cache-size", "64MiB", "--upload-limit", "32MiB", "--deadline", "3"])
         let folders = [one.stateFolder + "/cache/chunks", one.stateFolder + "/dirty"]
         var most = 0, longest = 0.0
-        let bytes = random.bytes(160 << 20)
+        let bytes = random.bytes(128 << 20)
         let file = open(one("big"), O_WRONLY | O_CREAT, 0o644)
         var done = 0
         while done < bytes.count {

@@ -1,4 +1,5 @@
 import ChunkCache
+import Dispatch
 import Foundation
 import GRDB
 import Glibc
@@ -40,8 +41,11 @@ final class Tree: @unchecked Sendable {
     var failure: FileSystemError?
     let segments: SegmentStore
     let cache: ChunkCache
-    /// Segment files that no row will name after the next commit, which removes them.
+    /// Segment files that no row will name after the next commit, and those that none names since the last.
     var filesToRemove: [Int64] = []
+    private var committedAway: [Int64] = []
+    private var isRemovalDue = false
+    private static let removal = DispatchQueue(label: "remove segments", qos: .utility)
     /// Called under the lock when the first change of a transaction came.
     var changesWaiting: @Sendable () -> Void = {}
     /// Called under the lock when the log grew.
@@ -353,7 +357,22 @@ final class Tree: @unchecked Sendable {
         hasUncommitted = false
         for inode in saved { inode.isDirty = false }
         for inode in saved { releaseIfUnused(inode) }
-        for file in filesToRemove { unlink(segments.path(file)) }
+        committedAway += filesToRemove
         filesToRemove.removeAll(keepingCapacity: true)
+        guard !committedAway.isEmpty, !isRemovalDue else { return }
+        isRemovalDue = true
+        Self.removal.asyncAfter(deadline: .now() + .milliseconds(50)) { [weak self] in self?.removeFiles() }
+    }
+
+    /// Removes segment files that no row names any more, once that is on the disk: a file system that keeps its names in a journal
+    /// may have a removal on the disk long before what SQLite wrote, and a power cut would bring back the rows without the bytes.
+    func removeFiles() {
+        let files = lock.withLock {
+            isRemovalDue = false
+            defer { committedAway = [] }
+            return committedAway
+        }
+        guard !files.isEmpty, (try? database.sync()) != nil else { return }     // the next start removes what is left
+        for file in files { unlink(segments.path(file)) }
     }
 }

@@ -39,7 +39,7 @@ final class Replica: Sendable {
         }
     }
 
-    /// Opens or makes the replica, and mends what a crash left: segment files that no row names are removed, nodes that were
+    /// Opens or makes the replica, and mends what a crash left: segment files that no row names become clean chunks, nodes that were
     /// unlinked while open are forgotten, claims on chunks that are still to be sent are stated again.
     static func open(_ configuration: ReplicaConfiguration, remote: Remote) async throws(StartError) -> Replica {
         let parts: (ReplicaDatabase, ChunkCache, Tree)
@@ -86,12 +86,14 @@ final class Replica: Sendable {
         }
         let database = try ReplicaDatabase(path: folder + "/replica.db")
         let cache = try ChunkCache(directory: folder + "/cache", limitBytes: configuration.cacheLimitBytes)
+        try database.syncInherited()     // before files go that its rows do not name
         let named = Set(try database.read { try Int64.fetchAll($0, sql: "SELECT file FROM segments") })
         var last: Int64 = named.max() ?? 0
         for name in try FileManager.default.contentsOfDirectory(atPath: folder + "/dirty") {
             if let file = Int64(name), named.contains(file) { continue }
             last = max(last, Int64(name) ?? 0)
-            unlink("\(folder)/dirty/\(name)")
+            // After a power cut rows may name a chunk whose file has its old name only.
+            if Int64(name) == nil { unlink("\(folder)/dirty/\(name)") } else { cache.takeOver(fileAt: "\(folder)/dirty/\(name)") }
         }
         let store = SegmentStore(directory: folder + "/dirty", firstFile: last + 1)
         let tree = try Tree(database: database, segments: store, cache: cache)

@@ -119,6 +119,11 @@ final class ReplicaDatabase: Sendable {
         }
     }
 
+    /// The same for what an earlier process committed.
+    func syncInherited() throws(FileSystemError) {
+        guard fdatasync(try walFile().rawValue) == 0 else { throw .io }
+    }
+
     private func walFile() throws(FileSystemError) -> OpenDescriptor {
         try walDescriptor.withLock { (held) throws(FileSystemError) in
             if let held { return held }

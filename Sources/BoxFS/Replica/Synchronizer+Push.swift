@@ -140,8 +140,10 @@ extension Synchronizer {
     /// Chunks first, then the commit. After an interruption the server says which chunks it has already, and whether it knows the commit.
     private func bring(_ outgoing: Outgoing, _ namespace: Namespace) async throws {
         var outgoing = outgoing
-        outgoing.request.upload = try await upload(outgoing, namespace.id)
-        try await send(outgoing, namespace)
+        do {
+            outgoing.request.upload = try await upload(outgoing, namespace.id)
+            try await send(outgoing, namespace)
+        } catch let lost as LostChunk { try giveUp(lost.reference, outgoing, namespace) }
     }
 
     private func send(_ outgoing: Outgoing, _ namespace: Namespace) async throws {

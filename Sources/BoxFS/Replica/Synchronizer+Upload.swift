@@ -69,8 +69,7 @@ extension Synchronizer {
     private func put(job: [ChunkReference], _ session: UploadID, _ changes: [ChunkHash: SegmentChanges]) async throws {
         let opened = try job.map { chunk in
             guard let open = tree.cache.open(chunk) else {
-                note("Chunk \(chunk.hash) is damaged or missing in the local cache, and the server does not have it.")
-                throw FileSystemError.io
+                throw tree.cache.isLost(chunk) ? LostChunk(reference: chunk) : FileSystemError.io
             }
             return open
         }

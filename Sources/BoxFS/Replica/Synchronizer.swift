@@ -85,6 +85,7 @@ final class Synchronizer: MissingFetcher {
         for task in running { await task.value }
         tree.lock.withLock { try? tree.commit() }
         try? tree.database.sync()
+        tree.removeFiles()
     }
 
     /// Ends the open transaction a little after it began, so that the changes of many calls share it.

@@ -22,6 +22,7 @@ final class FileContent: @unchecked Sendable {
     static let maximumByteCount: UInt64 = 4 << 40
 
     let lock = Lock()
+    private let syncLock = Lock()       // taken before `lock`
     let cache: ChunkCache
     let store: SegmentStore
 
@@ -461,6 +462,20 @@ final class FileContent: @unchecked Sendable {
         }
     }
 
+    /// Puts zeros in the place of a chunk.
+    /// - Returns: whether there was one.
+    func zero(_ hash: ChunkHash) -> Bool {
+        lock.withLock {
+            var isFound = false
+            for (index, slot) in slots.enumerated() {
+                guard case .chunks(let chunks) = slot, chunks.contains(where: { $0.hash == hash }) else { continue }
+                slots[index] = .chunks(chunks.map { $0.hash == hash ? ChunkReference(hash: .hole, length: $0.length) : $0 })
+                isFound = true
+            }
+            return isFound
+        }
+    }
+
     func takeClaims() -> [ChunkHash] {
         lock.withLock {
             defer { claims = [] }
@@ -489,6 +504,11 @@ final class FileContent: @unchecked Sendable {
 
     /// Returns when all written data are on the disk, in segments or in chunk files.
     func sync() throws(FileSystemError) {
+        // One at a time: what another caller is syncing is not on the disk yet.
+        try syncLock.withLock { () throws(FileSystemError) in try syncAlone() }
+    }
+
+    private func syncAlone() throws(FileSystemError) {
         let (descriptors, chunks) = try lock.withLock { () throws(FileSystemError) in
             var descriptors: [OpenDescriptor] = []
             for case .segment(let segment) in slots where !segment.isSynced {
