@@ -31,7 +31,7 @@ public final class ChunkCache: Sendable {
     private let index: ChunkIndex
     private let descriptors = DescriptorCache(capacity: 256)
     private let nextTemporary = Atomic<UInt64>(0)
-    private let state: Mutex<CacheState>
+    let state: Mutex<CacheState>
     private let fileLocks = (0..<64).map { _ in FileLock() }
     private final class FileLock: Sendable { let mutex = Mutex(()) }
 
@@ -112,7 +112,7 @@ public final class ChunkCache: Sendable {
     }
 
     /// The chunk as `known` says has wrong bytes: it goes, unless it is all that is left of unsent data, or was replaced meanwhile.
-    private func foundDamaged(_ hash: ChunkHash, _ known: CacheState.Chunk) {
+    func foundDamaged(_ hash: ChunkHash, _ known: CacheState.Chunk) {
         state.withLock { $0.statistics.damaged += 1 }
         discard(hash) { $0.claims == 0 && $0.mark == known.mark && $0.length == known.length }
     }
@@ -304,26 +304,5 @@ public final class ChunkCache: Sendable {
     /// Removes the files of chunks that were taken out of `state`, except of those that somebody put back meanwhile.
     private func remove(_ victims: [ChunkHash]) {
         for hash in victims { withFile(hash) { if !contains(hash) { removeFile(hash) } } }
-    }
-
-    // MARK: Scrub
-
-    /// Hashes every chunk again and removes the damaged; a claimed one that is damaged stays, and is named.
-    /// - Parameter pause: called after each chunk; false ends the scrub.
-    /// - Returns: damaged chunks.
-    public func scrub(pause: () -> Bool) -> [ChunkHash] {
-        var damaged: [ChunkHash] = []
-        for (hash, chunk) in state.withLock({ $0.chunks }) {
-            let descriptor = Glibc.open(path(hash), O_RDONLY | O_CLOEXEC)
-            guard descriptor >= 0 else { continue }
-            let isWhole = ChunkFiles.hash(descriptor, count: Int(chunk.length)) == hash
-            close(descriptor)
-            if !isWhole {
-                damaged.append(hash)
-                foundDamaged(hash, chunk)
-            }
-            guard pause() else { break }
-        }
-        return damaged
     }
 }

@@ -22,12 +22,31 @@ import Testing
         let cache = try folder.cache()
         try cache.insert(body)
         try folder.flipBit(body.hash)
-        #expect(cache.scrub { true } == [body.hash])
+        #expect(scrub(cache) == [body.hash])
         #expect(!cache.contains(body.hash))
         try cache.insert(body)
         cache.claimUnsent(body.hash)
         try folder.flipBit(body.hash)
-        #expect(cache.scrub { true } == [body.hash] && cache.contains(body.hash))
+        #expect(scrub(cache) == [body.hash] && cache.contains(body.hash))
+    }
+
+    private func scrub(_ cache: ChunkCache) -> [ChunkHash] { cache.scrub(after: nil, bytes: .max).damaged.map(\.reference.hash) }
+
+    @Test func scrubSeesEachChunkOnceInSteps() throws {
+        let cache = try folder.cache(limit: 1 << 24), bodies = (0..<300).map { Body($0, count: 1000 + $0) }
+        for body in bodies {
+            try cache.insert(body)
+            try folder.flipBit(body.hash)
+        }
+        var seen: [ChunkHash] = [], last: ChunkHash?
+        repeat {
+            let step = cache.scrub(after: last, bytes: 2500)
+            #expect(step.damaged.count <= 3)
+            seen += step.damaged.map(\.reference.hash)
+            last = step.last
+        } while last != nil
+        #expect(seen.count == bodies.count && Set(seen) == Set(bodies.map(\.hash)))
+        #expect(seen.map(\.description) == seen.map(\.description).sorted())
     }
 
     /// A power cut leaves a short file: it must not stand in the way of the whole one.

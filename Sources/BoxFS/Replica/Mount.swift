@@ -31,12 +31,14 @@ final class Mount: MountControl {
     func begin() throws(MountError) {
         try session.mount()
         replica.synchronizer.start(notifying: session)
+        replica.scrubber.start()
     }
 
     /// Blocks until the folder is unmounted, then closes the replica.
     func run() {
         session.run()
         instruments.listeners.end()
+        replica.scrubber.stop()
         let done = DispatchSemaphore(value: 0)
         Task {
             await replica.synchronizer.stop()

@@ -14,6 +14,7 @@ struct ReplicaConfiguration: Sendable {
     /// Named in versions and conflicted copies.
     var device: String
     var options: FileSystemOptions
+    var scrubRestSeconds = Scrubber.standardRestSeconds
 }
 
 /// The parts of one mount, from the replica up to the file system: what the kernel adapter and the control socket stand on.
@@ -24,16 +25,19 @@ final class Replica: Sendable {
     let fileSystem: MountedFileSystem
     let remote: Remote
     let configuration: ReplicaConfiguration
+    let scrubber: Scrubber
 
     enum StartError: Error, CustomStringConvertible {
         case firstMountNeedsServer(RemoteError)
         case local(String)
+        case damaged(String)
         case wrongNamespace
 
         var description: String {
             switch self {
             case .firstMountNeedsServer(let error): "The first mount of a folder needs the server, which cannot be reached: \(error)."
             case .local(let reason): "The state folder cannot be used: \(reason)"
+            case .damaged(let reason): "The local database is damaged (\(reason)). Run boxfs doctor --repair with the mount point: it keeps what was not sent."
             case .wrongNamespace: "The state folder belongs to another account. Give another --cache-dir."
             }
         }
@@ -43,7 +47,7 @@ final class Replica: Sendable {
     /// unlinked while open are forgotten, claims on chunks that are still to be sent are stated again.
     static func open(_ configuration: ReplicaConfiguration, remote: Remote) async throws(StartError) -> Replica {
         let parts: (ReplicaDatabase, ChunkCache, Tree)
-        do { parts = try openLocal(configuration) } catch { throw .local("\(error)") }
+        do { parts = try openLocal(configuration) } catch { throw error as? StartError ?? .local("\(error)") }
         let (_, cache, tree) = parts
         do {
             if let known = try tree.meta("namespace") {
@@ -75,6 +79,9 @@ final class Replica: Sendable {
         self.synchronizer = synchronizer
         self.remote = remote
         self.configuration = configuration
+        scrubber = Scrubber(cache: cache, restSeconds: configuration.scrubRestSeconds) { [weak synchronizer] reference, isUnsent in
+            synchronizer?.chunkIsDamaged(reference, isUnsent: isUnsent)
+        }
         fileSystem = MountedFileSystem(tree: tree, options: configuration.options, fetcher: synchronizer)
     }
 
@@ -84,7 +91,10 @@ final class Replica: Sendable {
             try FileManager.default.createDirectory(
                 atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         }
-        let database = try ReplicaDatabase(path: folder + "/replica.db")
+        if access(folder + "/replica.db", F_OK) != 0, ReplicaRepair.hasSegments(folder) { throw StartError.damaged("it is missing, though unsent data are there") }
+        let database: ReplicaDatabase
+        do { database = try ReplicaDatabase(path: folder + "/replica.db") } catch let error as DatabaseError
+            where [.SQLITE_CORRUPT, .SQLITE_NOTADB].contains(error.resultCode) { throw StartError.damaged("\(error)") }
         let cache = try ChunkCache(directory: folder + "/cache", limitBytes: configuration.cacheLimitBytes)
         try database.syncInherited()     // before files go that its rows do not name
         let named = Set(try database.read { try Int64.fetchAll($0, sql: "SELECT file FROM segments") })

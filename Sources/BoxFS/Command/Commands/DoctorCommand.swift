@@ -11,6 +11,12 @@ struct DoctorCommand: ParsableCommand {
     @Option(help: "The login to check.")
     var profile = ProfileName.standard
 
+    @Option(help: "Take the damaged local database of the mount point DIR apart, so that the next mount makes a new one from the server. What was not sent is kept in rescue/ of the state folder. DIR must not be mounted.", completion: .directory)
+    var repair: String?
+
+    @Option(help: "With --repair: the folder that was given to mount.", completion: .directory)
+    var cacheDir: String?
+
     @Flag(help: "Also check what --allow-other needs.")
     var allowOther = false
 
@@ -18,6 +24,7 @@ struct DoctorCommand: ParsableCommand {
     var json = false
 
     func run() throws {
+        if let repair { return try repairState(of: repair) }
         let checks = MachineChecks.all(allowOther: allowOther) + AccountChecks.all(profile)
         if json {
             let encoder = JSONEncoder()

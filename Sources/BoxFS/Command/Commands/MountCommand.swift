@@ -50,6 +50,9 @@ struct MountCommand: ParsableCommand {
     var downloadLimit: ByteCount?
 
     @Option(help: .hidden)
+    var scrubRest = Scrubber.standardRestSeconds
+
+    @Option(help: .hidden)
     var reportDescriptor: Int32?
 
     func validate() throws {
@@ -98,7 +101,7 @@ struct MountCommand: ParsableCommand {
             mountPoint: mountPoint, stateFolder: state, cacheLimitBytes: cacheSize.bytes, durability: durability,
             deadlineSeconds: deadline, posixOwners: posixOwners, allowOther: allowOther || posixOwners,
             uploadLimit: uploadLimit?.bytes ?? 0, downloadLimit: downloadLimit?.bytes ?? 0, profileName: profile, profile: known,
-            device: HostName.current, uid: geteuid(), gid: getegid())
+            device: HostName.current, uid: geteuid(), gid: getegid(), scrubRestSeconds: scrubRest)
     }
 
     private func stateFolder(_ folders: Folders, _ profile: Profile, mountPoint: String) throws(CommandFailure) -> String {

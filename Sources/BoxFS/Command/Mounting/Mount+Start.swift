@@ -33,14 +33,15 @@ extension Mount {
             stateDirectory: configuration.stateFolder, cacheLimitBytes: configuration.cacheLimitBytes,
             deadlineSeconds: configuration.deadlineSeconds, namespace: configuration.profile.home, device: configuration.device,
             options: FileSystemOptions(
-                posixOwners: configuration.posixOwners, uid: configuration.uid, gid: configuration.gid, durability: configuration.durability))
+                posixOwners: configuration.posixOwners, uid: configuration.uid, gid: configuration.gid, durability: configuration.durability),
+            scrubRestSeconds: configuration.scrubRestSeconds)
         do throws(Replica.StartError) { return try await Replica.open(replica, remote: remote) } catch {
             switch error {
             case .firstMountNeedsServer(.problem(let problem)) where problem.code == ProblemCode.unauthorized.rawValue:
                 throw CommandFailure(
                     .notLoggedIn, "The server does not accept this machine's token any more. Log in again: boxfs login \(configuration.profile.server) --user \(configuration.profile.user)")
             case .firstMountNeedsServer: throw CommandFailure(.unreachable, "\(error)")
-            case .local, .wrongNamespace: throw CommandFailure("\(error)")
+            case .local, .damaged, .wrongNamespace: throw CommandFailure("\(error)")
             }
         }
     }

@@ -24,6 +24,8 @@ struct MountConfiguration: Sendable {
     /// Whom everything belongs to without `posixOwners`.
     var uid: UInt32
     var gid: UInt32
+    /// How long the scrub of the cache rests at least between two steps.
+    var scrubRestSeconds = Scrubber.standardRestSeconds
 
     var record: MountRecord {
         MountRecord(

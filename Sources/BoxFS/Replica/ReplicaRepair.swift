@@ -1,0 +1,194 @@
+import ChunkCache
+import Foundation
+import GRDB
+import Glibc
+import Shared
+
+/// Takes a state folder whose database is damaged apart, so that the next mount makes a new replica from the server.
+///
+/// Nothing is deleted. Order: 1. what the damaged database still says of unsent content is put together in `rescue/`; 2. the database and
+/// `dirty/` move to `damaged TIME/`. A crash before 2 changes nothing but a folder in `rescue/`. The chunk cache stays: its files are the truth.
+struct ReplicaRepair {
+    struct Report: Codable, Sendable {
+        /// Why the database cannot be used; nil: it can, and nothing was done.
+        var damage: String?
+        /// Where the unsent content lies now; nil: there was none.
+        var rescue: String?
+        /// Paths below `rescue` of files that are whole, and of those of which parts are only on the server or gone.
+        var kept: [String] = [], incomplete: [String] = []
+        /// Pieces of files that no row names any more, under `rescue`/segments.
+        var loosePieces = 0
+        /// Changes of names and attributes that were not sent: they are lost.
+        var lostChanges = 0
+        /// Tables that could not be read to their end: there may be more than what is said here.
+        var unreadable: [String] = []
+        /// The database and the segments as they were.
+        var aside: String?
+    }
+
+    private let folder: String
+    private let time = ISO8601DateFormatter().string(from: Date()).replacing(":", with: ".")
+    private var report = Report()
+
+    /// - Parameter folder: a state folder that the caller has locked.
+    static func run(_ folder: String) throws -> Report {
+        var repair = ReplicaRepair(folder: folder)
+        repair.report.damage = try damage(folder)
+        guard repair.report.damage != nil else { return repair.report }
+        try repair.rescue()
+        try repair.setAside()
+        return repair.report
+    }
+
+    private init(folder: String) { self.folder = folder }
+
+    /// Why the database cannot be used.
+    static func damage(_ folder: String) throws -> String? {
+        guard access(folder + "/replica.db", F_OK) == 0 else { return hasSegments(folder) ? "replica.db is missing." : nil }
+        do {
+            let database = try ReplicaDatabase(path: folder + "/replica.db")
+            defer { database.close() }
+            let found = try database.read { database in
+                // Whoever damaged it may have left pages that are in order and say something else.
+                guard try String.fetchOne(database, sql: "SELECT value FROM meta WHERE key = 'namespace'") != nil else { return "replica.db is empty." }
+                return try String.fetchOne(database, sql: "PRAGMA integrity_check(1)") ?? ""
+            }
+            return found == "ok" ? nil : found
+        } catch let error as ReplicaDatabase.ReplicaFormatError where error.found == ReplicaDatabase.formatVersion + 1 || error.found == 1 {
+            throw error         // another version's, not damaged
+        } catch { return "replica.db cannot be read (\(error))." }
+    }
+
+    static func hasSegments(_ folder: String) -> Bool {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder + "/dirty")) ?? []
+        return names.contains { size("\(folder)/dirty/\($0)") > 0 }
+    }
+
+    private static func size(_ path: String) -> Int {
+        var status = stat()
+        return stat(path, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    // MARK: What can be read
+
+    /// Rows from both ends of a table, as far as each can be read.
+    private mutating func rows(_ database: Database, _ table: String, _ columns: String, key: String) -> [Row] {
+        var found: [Row] = [], isWhole = true
+        for order in ["ASC", "DESC"] {
+            do {
+                let ordered = key.split(separator: ",").map { "\($0) \(order)" }.joined(separator: ",")
+                let cursor = try Row.fetchCursor(database, sql: "SELECT \(columns) FROM \(table) ORDER BY \(ordered)")
+                while let row = try cursor.next() { found.append(row.copy()) }
+                break
+            } catch { isWhole = false }
+        }
+        if !isWhole { report.unreadable.append(table) }
+        return found
+    }
+
+    private mutating func rescue() throws {
+        var segments: [Int64: [Int: (file: Int64, length: Int)]] = [:]
+        var named: Set<Int64> = []
+        if let queue = try? DatabaseQueue(path: folder + "/replica.db") {
+            try? queue.inDatabase { database in
+                try? database.execute(sql: "PRAGMA locking_mode = EXCLUSIVE")
+                for row in rows(database, "segments", "inode, slot, file, length", key: "inode,slot") {
+                    segments[row[0], default: [:]][Int(row[1] as Int64)] = (row[2], Int(row[3] as Int64))
+                }
+                var inodes = Set(segments.keys), changes: Set<Int64> = []
+                for row in rows(database, "log", "id, kind, inode", key: "id") {
+                    if row[1] as Int64 == LogKind.content.rawValue { inodes.insert(row[2]) } else { changes.insert(row[0]) }
+                }
+                report.lostChanges = changes.count
+                for inode in inodes.sorted() {
+                    let path = Self.path(database, inode)
+                    let files = segments[inode] ?? [:]
+                    let node = try? Row.fetchOne(database, sql: "SELECT size, links FROM nodes WHERE inode = ?", arguments: [inode])
+                    if let node, node[1] as Int64 == 0 { continue }      // removed
+                    let isWhole = (try? put(path, inode, size: node.map { Int($0[0] as Int64) }, files, database)) ?? false
+                    if isWhole, node != nil { report.kept.append(path) } else { report.incomplete.append(path) }
+                    for file in files.values { named.insert(file.file) }
+                }
+            }
+            try? queue.close()
+        }
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder + "/dirty")) ?? [] {
+            guard let file = Int64(name), !named.contains(file), Self.size("\(folder)/dirty/\(name)") > 0 else { continue }
+            try Self.copy("\(folder)/dirty/\(name)", to: try target("segments/\(name)"), at: 0, count: nil)
+            report.loosePieces += 1
+        }
+    }
+
+    private static func path(_ database: Database, _ inode: Int64) -> String {
+        var parts: [String] = [], at = inode
+        while at != 1, parts.count < 100 {
+            guard let row = try? Row.fetchOne(database, sql: "SELECT parent, name FROM entries WHERE inode = ?", arguments: [at]) else {
+                parts.append("inode \(at)")
+                break
+            }
+            parts.append(row[1])
+            at = row[0]
+        }
+        return parts.reversed().joined(separator: "/")
+    }
+
+    /// A path in the rescue folder whose folder is there.
+    private mutating func target(_ path: String) throws -> String {
+        let rescue = report.rescue ?? "\(folder)/rescue/repair \(time)"
+        report.rescue = rescue
+        let target = "\(rescue)/\(path)"
+        try FileManager.default.createDirectory(
+            atPath: (target as NSString).deletingLastPathComponent, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        return target
+    }
+
+    /// - Returns: whether all bytes were here.
+    private mutating func put(
+        _ path: String, _ inode: Int64, size: Int?, _ segments: [Int: (file: Int64, length: Int)], _ database: Database
+    ) throws -> Bool {
+        let target = try target(path)
+        let slot = FileContent.slotByteCount
+        var isWhole = true, at = 0
+        guard FileManager.default.createFile(atPath: target, contents: nil, attributes: [.posixPermissions: 0o600]) else { return false }
+        do {
+            for packed in try Data.fetchAll(database, sql: "SELECT packed FROM manifests WHERE inode = ? ORDER BY page", arguments: [inode]) {
+                for chunk in try Manifest.unpack(packed) {
+                    defer { at += Int(chunk.length) }
+                    guard !chunk.isHole, segments[at / slot] == nil else { continue }
+                    let name = chunk.hash.description, file = "\(folder)/cache/chunks/\(name.prefix(2))/\(name)"
+                    guard let bytes = try? Data(contentsOf: URL(filePath: file)), SHA256.hash(Array(bytes)) == chunk.hash else {
+                        isWhole = false
+                        continue
+                    }
+                    try Self.copy(file, to: target, at: at, count: Int(chunk.length))
+                }
+            }
+        } catch { isWhole = false }
+        for (index, segment) in segments {
+            let file = "\(folder)/dirty/\(segment.file)"
+            if Self.size(file) < segment.length { isWhole = false }
+            try Self.copy(file, to: target, at: index * slot, count: segment.length)
+        }
+        if let size { guard truncate(target, off_t(size)) == 0 else { return false } }
+        return isWhole
+    }
+
+    private static func copy(_ source: String, to target: String, at offset: Int, count: Int?) throws {
+        let from = open(source, O_RDONLY | O_CLOEXEC), to = open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { for file in [from, to] where file >= 0 { close(file) } }
+        guard from >= 0, to >= 0 else { throw FileSystemError.io }
+        try copyBytes(from: from, at: 0, to: to, at: offset, count: min(count ?? .max, size(source)))
+        guard fsync(to) == 0 else { throw FileSystemError.io }
+    }
+
+    // MARK: Making way
+
+    private mutating func setAside() throws {
+        let aside = "\(folder)/damaged \(time)"
+        try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        for name in ["replica.db-wal", "replica.db-shm", "dirty", "replica.db"] where access("\(folder)/\(name)", F_OK) == 0 {
+            guard rename("\(folder)/\(name)", "\(aside)/\(name)") == 0 else { throw FileSystemError.io }
+        }
+        report.aside = aside
+    }
+}
