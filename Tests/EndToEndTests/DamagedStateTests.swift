@@ -28,6 +28,7 @@ import Testing
         var random = SeededGenerator("damaged database")
         let one = try drive.mount("one")
         var sent: [String: [UInt8]] = [:], unsent: [String: [UInt8]] = [:]
+        let slot = 4 << 20
         #expect(mkdir(one("folder"), 0o755) == 0)
         for index in 0..<40 {
             sent["folder/sent\(index)"] = random.bytes(3000)
@@ -40,6 +41,18 @@ import Testing
             try one.write("folder/unsent\(index)", unsent["folder/unsent\(index)"]!)
         }
         try one.unmount(["--now"])
+        // Sealed and not sent: the commit takes longer than we wait.
+        try drive.startServer()
+        try one.start(["--upload-limit", "64KiB"])
+        let chunks = one.stateFolder + "/cache/chunks"
+        try eventually("all is sealed") {
+            let sizes = try FileManager.default.subpathsOfDirectory(atPath: chunks).compactMap { try FileManager.default.attributesOfItem(atPath: "\(chunks)/\($0)")[.size] as? Int }
+            return sizes.contains(slot) && sizes.filter { $0 == 20_000 }.count >= 5
+        }
+        drive.stopServer(SIGKILL)
+        unsent["folder/later"] = random.bytes(50_000)
+        try one.write("folder/later", unsent["folder/later"]!)
+        try one.unmount(["--now"])
         let state = one.stateFolder
         let before = try one.boxfs(["doctor", "--repair", one.path])
         #expect(before.status == 0 && before.output.contains("in order"), "\(before)")
@@ -51,19 +64,18 @@ import Testing
         }
         let repaired = try one.boxfs(["doctor", "--repair", one.path])
         #expect(repaired.status == 0 && repaired.output.contains("damaged") && repaired.output.contains("/rescue/"), "\(repaired)")
-        print(repaired.output)
+        print("\(damage): \(repaired.output)")
         // Every byte that was not sent lies in rescue/: under its path, or as a piece.
         let rescue = state + "/rescue"
         var held: Set<[UInt8]> = []
         for name in try FileManager.default.subpathsOfDirectory(atPath: rescue) {
             if let data = FileManager.default.contents(atPath: "\(rescue)/\(name)") { held.insert(Array(data)) }
         }
-        let slot = 4 << 20
         for (name, bytes) in unsent {
             let pieces = stride(from: 0, to: bytes.count, by: slot).map { Array(bytes[$0..<min($0 + slot, bytes.count)]) }
             #expect(held.contains(bytes) || pieces.allSatisfy(held.contains), "\(name)")
         }
-        try one.start()
+        try one.start([])
         for (name, bytes) in sent { #expect(one.read(name) == bytes, "\(name)") }
         try one.write("folder/new", [1, 2, 3])
         try one.flush()

@@ -318,9 +318,14 @@ final class Tree: @unchecked Sendable {
     /// Runs row changes of one call: all of them or none.
     func change<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
         if let failure { throw failure }
-        let result = try database.change(body)
-        noteChange()
-        return result
+        do throws(FileSystemError) {
+            let result = try database.change(body)
+            noteChange()
+            return result
+        } catch {
+            if database.lostTransaction.load(ordering: .relaxed) { failure = error }
+            throw error
+        }
     }
 
     /// Before a call that adds to the replica. A full disk is as a full cache: clean chunks go.

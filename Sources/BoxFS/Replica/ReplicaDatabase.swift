@@ -18,6 +18,8 @@ final class ReplicaDatabase: Sendable {
     private let synced = Atomic<UInt64>(0)
     private let syncLock = Lock()
     private let room: DatabaseRoom
+    /// SQLite took the open transaction back, with all the calls that it held: what memory says is not in the rows.
+    let lostTransaction = Atomic(false)
     /// How long transactions and fdatasyncs of the WAL took.
     let commits = Histogram(), syncs = Histogram()
 
@@ -80,6 +82,7 @@ final class ReplicaDatabase: Sendable {
                     return result
                 } catch {
                     try? database.execute(sql: "ROLLBACK TO change; RELEASE change")
+                    if !database.isInsideTransaction { lostTransaction.store(true, ordering: .relaxed) }
                     throw error
                 }
             }

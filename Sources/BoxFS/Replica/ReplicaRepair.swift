@@ -6,8 +6,9 @@ import Shared
 
 /// Takes a state folder whose database is damaged apart, so that the next mount makes a new replica from the server.
 ///
-/// Nothing is deleted. Order: 1. what the damaged database still says of unsent content is put together in `rescue/`; 2. the database and
-/// `dirty/` move to `damaged TIME/`. A crash before 2 changes nothing but a folder in `rescue/`. The chunk cache stays: its files are the truth.
+/// Nothing is deleted. Order: 1. what the damaged database still says of unsent content is put together in `rescue/`; 2. where it cannot be
+/// read whole, cached chunks that the server does not know are copied there, too; 3. the database and `dirty/` move to `damaged TIME/`. A
+/// crash before 3 changes nothing but a folder in `rescue/`. The chunk cache stays: its files are the truth.
 struct ReplicaRepair {
     struct Report: Codable, Sendable {
         /// Why the database cannot be used; nil: it can, and nothing was done.
@@ -16,7 +17,7 @@ struct ReplicaRepair {
         var rescue: String?
         /// Paths below `rescue` of files that are whole, and of those of which parts are only on the server or gone.
         var kept: [String] = [], incomplete: [String] = []
-        /// Pieces of files that no row names any more, under `rescue`/segments.
+        /// Pieces of files that no readable row names, under `rescue`/segments.
         var loosePieces = 0
         /// Changes of names and attributes that were not sent: they are lost.
         var lostChanges = 0
@@ -27,15 +28,21 @@ struct ReplicaRepair {
     }
 
     private let folder: String
+    private var places: [Int64: (parent: Int64, name: String)]?
+    /// Chunks that are part of what was kept.
+    private var used: Set<ChunkHash> = []
     private let time = ISO8601DateFormatter().string(from: Date()).replacing(":", with: ".")
     private var report = Report()
 
-    /// - Parameter folder: a state folder that the caller has locked.
-    static func run(_ folder: String) throws -> Report {
+    /// - Parameters:
+    ///   - folder: a state folder that the caller has locked.
+    ///   - unknown: which of these chunks the server does not have. Asked only when rows are missing; when it throws, nothing was changed.
+    static func run(_ folder: String, unknown: ([ChunkReference]) throws -> Set<ChunkHash>) throws -> Report {
         var repair = ReplicaRepair(folder: folder)
         repair.report.damage = try damage(folder)
         guard repair.report.damage != nil else { return repair.report }
         try repair.rescue()
+        if !repair.report.unreadable.isEmpty { try repair.keepChunks(unknown) }
         try repair.setAside()
         return repair.report
     }
@@ -56,7 +63,7 @@ struct ReplicaRepair {
             return found == "ok" ? nil : found
         } catch let error as ReplicaDatabase.ReplicaFormatError where error.found == ReplicaDatabase.formatVersion + 1 || error.found == 1 {
             throw error         // another version's, not damaged
-        } catch { return "replica.db cannot be read (\(error))." }
+        } catch { return "replica.db cannot be read (\((error as? DatabaseError)?.message ?? "\(error)"))." }
     }
 
     static func hasSegments(_ folder: String) -> Bool {
@@ -82,15 +89,37 @@ struct ReplicaRepair {
                 break
             } catch { isWhole = false }
         }
-        if !isWhole { report.unreadable.append(table) }
+        if !isWhole { note(unreadable: table) }
         return found
+    }
+
+    private mutating func note(unreadable table: String) {
+        if !report.unreadable.contains(table) { report.unreadable.append(table) }
+    }
+
+    /// Sealed data that was not sent lies among the cached chunks, and nothing but the database said which.
+    private mutating func keepChunks(_ unknown: ([ChunkReference]) throws -> Set<ChunkHash>) throws {
+        let root = folder + "/cache/chunks"
+        let chunks = ((try? FileManager.default.subpathsOfDirectory(atPath: root)) ?? []).compactMap { path -> ChunkReference? in
+            guard let hash = ChunkHash((path as NSString).lastPathComponent), !used.contains(hash) else { return nil }
+            let length = Self.size("\(root)/\(path)")
+            return (1...Manifest.maximumChunkByteCount).contains(length) ? ChunkReference(hash: hash, length: UInt32(length)) : nil
+        }
+        guard !chunks.isEmpty else { return }
+        for hash in try unknown(chunks) {
+            let name = hash.description
+            try Self.copy("\(root)/\(name.prefix(2))/\(name)", to: try target("segments/\(name)"), at: 0, count: nil)
+            report.loosePieces += 1
+        }
     }
 
     private mutating func rescue() throws {
         var segments: [Int64: [Int: (file: Int64, length: Int)]] = [:]
         var named: Set<Int64> = []
-        if let queue = try? DatabaseQueue(path: folder + "/replica.db") {
-            try? queue.inDatabase { database in
+        do {
+            let queue = try DatabaseQueue(path: folder + "/replica.db")
+            defer { try? queue.close() }
+            try queue.inDatabase { database in
                 try? database.execute(sql: "PRAGMA locking_mode = EXCLUSIVE")
                 for row in rows(database, "segments", "inode, slot, file, length", key: "inode,slot") {
                     segments[row[0], default: [:]][Int(row[1] as Int64)] = (row[2], Int(row[3] as Int64))
@@ -101,17 +130,17 @@ struct ReplicaRepair {
                 }
                 report.lostChanges = changes.count
                 for inode in inodes.sorted() {
-                    let path = Self.path(database, inode)
+                    let path = path(database, inode)
                     let files = segments[inode] ?? [:]
                     let node = try? Row.fetchOne(database, sql: "SELECT size, links FROM nodes WHERE inode = ?", arguments: [inode])
                     if let node, node[1] as Int64 == 0 { continue }      // removed
+                    if node == nil { note(unreadable: "nodes") }
                     let isWhole = (try? put(path, inode, size: node.map { Int($0[0] as Int64) }, files, database)) ?? false
                     if isWhole, node != nil { report.kept.append(path) } else { report.incomplete.append(path) }
                     for file in files.values { named.insert(file.file) }
                 }
             }
-            try? queue.close()
-        }
+        } catch { note(unreadable: "replica.db") }
         for name in (try? FileManager.default.contentsOfDirectory(atPath: folder + "/dirty")) ?? [] {
             guard let file = Int64(name), !named.contains(file), Self.size("\(folder)/dirty/\(name)") > 0 else { continue }
             try Self.copy("\(folder)/dirty/\(name)", to: try target("segments/\(name)"), at: 0, count: nil)
@@ -119,17 +148,31 @@ struct ReplicaRepair {
         }
     }
 
-    private static func path(_ database: Database, _ inode: Int64) -> String {
+    /// Where the inode stood, as far up as can be read.
+    private mutating func path(_ database: Database, _ inode: Int64) -> String {
         var parts: [String] = [], at = inode
         while at != 1, parts.count < 100 {
-            guard let row = try? Row.fetchOne(database, sql: "SELECT parent, name FROM entries WHERE inode = ?", arguments: [at]) else {
+            guard let (parent, name) = place(database, at) else {
                 parts.append("inode \(at)")
                 break
             }
-            parts.append(row[1])
-            at = row[0]
+            parts.append(name)
+            at = parent
         }
         return parts.reversed().joined(separator: "/")
+    }
+
+    private mutating func place(_ database: Database, _ inode: Int64) -> (parent: Int64, name: String)? {
+        if places == nil {
+            do {
+                let row = try Row.fetchOne(database, sql: "SELECT parent, name FROM entries WHERE inode = ?", arguments: [inode])
+                return row.map { ($0[0], $0[1]) }
+            } catch {   // the index is damaged: the table may tell
+                let entries = rows(database, "entries", "inode, parent, name", key: "parent,name")
+                places = Dictionary(entries.map { ($0[0], ($0[1], $0[2])) }, uniquingKeysWith: { first, _ in first })
+            }
+        }
+        return places?[inode]
     }
 
     /// A path in the rescue folder whose folder is there.
@@ -161,9 +204,13 @@ struct ReplicaRepair {
                         continue
                     }
                     try Self.copy(file, to: target, at: at, count: Int(chunk.length))
+                    used.insert(chunk.hash)
                 }
             }
-        } catch { isWhole = false }
+        } catch {
+            isWhole = false
+            note(unreadable: "manifests")
+        }
         for (index, segment) in segments {
             let file = "\(folder)/dirty/\(segment.file)"
             if Self.size(file) < segment.length { isWhole = false }

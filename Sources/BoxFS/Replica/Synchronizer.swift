@@ -94,7 +94,7 @@ final class Synchronizer: MissingFetcher {
             await commitSignal.wait()
             try? await Task.sleep(for: .milliseconds(20))
             tree.lock.withLock {
-                do throws(FileSystemError) { try tree.commit() } catch { note("The local database cannot be written: \(error).") }
+                do throws(FileSystemError) { try tree.commit() } catch { note("The local database could not be written (\(error)). Nothing can be changed here until the next mount, which begins at what was closed: unmount, and mount again.") }
                 tree.trim()
             }
         }

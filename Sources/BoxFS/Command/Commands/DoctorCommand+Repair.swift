@@ -6,15 +6,15 @@ extension DoctorCommand {
     /// Repairs the state folder of a mount that is not mounted.
     func repairState(of dir: String) throws {
         let folders = Folders()
-        let account = try Profile.load(profile, from: folders).account
+        let known = try Profile.load(profile, from: folders)
         let mountPoint = try AbsolutePath.resolve(dir)
         let path = try cacheDir.map { path throws(CommandFailure) in try AbsolutePath.resolve(path) }
-            ?? StateFolder.standardPath(folders, profile: profile, account: account, mountPoint: mountPoint)
+            ?? StateFolder.standardPath(folders, profile: profile, account: known.account, mountPoint: mountPoint)
         guard access(path, F_OK) == 0 else { throw CommandFailure("\(dir) was never mounted with this login: there is no \(path).") }
         let report: ReplicaRepair.Report
         do {
             let lock = try StateFolder(path)
-            report = try ReplicaRepair.run(lock.path)
+            report = try ReplicaRepair.run(lock.path) { try unknown($0, known) }
         } catch let failure as CommandFailure { throw failure } catch { throw CommandFailure("\(path) could not be repaired: \(error).") }
         if json {
             let encoder = JSONEncoder()
@@ -23,6 +23,18 @@ extension DoctorCommand {
         } else {
             Terminal.say(Self.lines(report).joined(separator: "\n"))
         }
+    }
+
+    /// Which of these chunks the server wants: it has none of them for this account.
+    private func unknown(_ chunks: [ChunkReference], _ profile: Profile) throws(CommandFailure) -> Set<ChunkHash> {
+        let server = ServerAccess(profile)
+        var wanted: Set<ChunkHash> = [], rest = chunks[...]
+        while !rest.isEmpty {
+            let request = UploadRequest(chunks: Data(Manifest.pack(rest.prefix(10_000))), pages: [])
+            rest = rest.dropFirst(10_000)
+            wanted.formUnion(try server.ask { remote async throws(RemoteError) in try await remote.startUpload(profile.home, request).neededChunks })
+        }
+        return wanted
     }
 
     private static func lines(_ report: ReplicaRepair.Report) -> [String] {
