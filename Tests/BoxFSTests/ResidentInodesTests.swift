@@ -107,6 +107,8 @@ final class NothingElsewhere: MissingFetcher {
     }
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber) {}
     func attributesChanged(_ inode: InodeNumber) {}
+    func versions(of inode: InodeNumber) -> [VersionInformation]? { nil }
+    func takeContent(of version: VersionID) -> [ChunkReference]? { nil }
     let givenUp = Mutex(0)
     func changeGivenUp() { givenUp.withLock { $0 += 1 } }
     func isUploaded(_ inode: InodeNumber) -> Bool { false }

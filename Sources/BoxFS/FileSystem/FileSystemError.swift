@@ -42,6 +42,10 @@ enum Missing: Hashable, Sendable {
     case chunk(ChunkHash, length: UInt32, inode: InodeNumber)
     /// Manifest pages of a file.
     case manifest(InodeNumber)
+    /// The list of a file's versions.
+    case versions(InodeNumber)
+    /// What a version of this file holds.
+    case version(VersionID, of: InodeNumber)
     /// Unsent data fill the cache: room must be made by uploading.
     case cacheRoom
     /// Unsent data are about to fill the cache: who writes is slowed to the speed of the link.

@@ -3,10 +3,12 @@ import Shared
 
 extension MountedFileSystem {
     func opendir(_ number: InodeNumber) throws(FileSystemError) -> HandleID {
-        try tree.lock.withLock { () throws(FileSystemError) in register(try tree.hydrated(number), flags: 0) }
+        if number.isOfVersions { return try openVersionsFolder(number) }
+        return try tree.lock.withLock { () throws(FileSystemError) in register(try tree.hydrated(number), flags: 0) }
     }
 
     func readdir(_ id: HandleID, offset: Int64, plus: Bool, _ take: (DirectoryEntry) -> Bool) throws(FileSystemError) {
+        if id.isOfVersions { return try readVersionsFolder(id, offset: offset, plus: plus, take) }
         let handle = try handle(id)
         try handle.lock.withLock { () throws(FileSystemError) in
             try tree.lock.withLock { () throws(FileSystemError) in
@@ -85,6 +87,7 @@ extension MountedFileSystem {
     }
 
     func releasedir(_ id: HandleID) {
+        if id.isOfVersions { return closeVersions(id) }
         guard let handle = unregister(id) else { return }
         tree.lock.withLock {
             handle.inode.uses -= 1

@@ -57,6 +57,7 @@ extension MountedFileSystem {
 
     func getxattr(_ number: InodeNumber, _ name: String) throws(FileSystemError) -> [UInt8] {
         try checkNamespace(name)
+        if number.isOfVersions { throw .noAttribute }
         let isState = Self.stateAttributes.contains(name)
         let isUploaded = isState && fetcher.isUploaded(number)
         return try tree.lock.withLock { () throws(FileSystemError) in
@@ -68,7 +69,8 @@ extension MountedFileSystem {
     }
 
     func listxattr(_ number: InodeNumber) throws(FileSystemError) -> [String] {
-        try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(number).xattrs.keys.sorted() }
+        if number.isOfVersions { return [] }
+        return try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(number).xattrs.keys.sorted() }
     }
 
     /// Where a node's changes are, and what its content is made of.

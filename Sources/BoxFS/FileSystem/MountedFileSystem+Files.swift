@@ -27,6 +27,7 @@ extension MountedFileSystem {
     }
 
     func open(_ number: InodeNumber, flags: Int32, caller: Caller) throws(FileSystemError) -> OpenFile {
+        if number.isOfVersions { return try openVersion(number, flags: flags) }
         if flags & O_TRUNC != 0, flags & O_ACCMODE != O_RDONLY {
             let changes = AttributeChanges(size: 0, killPrivileges: caller.uid != 0)
             _ = try setattr(number, changes, handle: HandleID(rawValue: 0), caller: caller)
@@ -46,14 +47,22 @@ extension MountedFileSystem {
     }
 
     func read(_ id: HandleID, offset: Int64, count: Int) throws(FileSystemError) -> [ReadPiece] {
+        if id.isOfVersions {
+            let opened = try versions.opened(id)
+            guard case .file(let file, let number) = opened.content else { throw .isDirectory }
+            return try read(file, of: number, opened.readAhead.withLock { $0.window(offset: offset, count: count) }, offset, count)
+        }
         let handle = try handle(id)
-        let file = try content(handle.inode)
-        let ahead = handle.readAhead.withLock { $0.window(offset: offset, count: count) }
+        return try read(content(handle.inode), of: handle.inode.number, handle.readAhead.withLock { $0.window(offset: offset, count: count) }, offset, count)
+    }
+
+    /// - Parameter ahead: slots that a sequential reader will come to.
+    private func read(_ file: FileContent, of number: InodeNumber, _ ahead: Range<Int>?, _ offset: Int64, _ count: Int) throws(FileSystemError) -> [ReadPiece] {
         if let ahead {
             let chunks = file.absentChunks(from: ahead.lowerBound, count: ahead.count)
-            if chunks.isEmpty { file.warm(from: ahead.lowerBound, count: ahead.count) } else { fetcher.prefetch(chunks, for: handle.inode.number) }
+            if chunks.isEmpty { file.warm(from: ahead.lowerBound, count: ahead.count) } else { fetcher.prefetch(chunks, for: number) }
         }
-        return try file.read(offset: offset, count: count, inode: handle.inode.number)
+        return try file.read(offset: offset, count: count, inode: number)
     }
 
     func write(_ id: HandleID, offset: Int64, _ bytes: UnsafeRawBufferPointer) throws(FileSystemError) {
@@ -80,6 +89,7 @@ extension MountedFileSystem {
     }
 
     func flush(_ id: HandleID) throws(FileSystemError) {
+        if id.isOfVersions { return }
         let handle = try handle(id)
         guard handle.isWritable else { return }
         try tree.lock.withLock { () throws(FileSystemError) in
@@ -89,6 +99,7 @@ extension MountedFileSystem {
     }
 
     func release(_ id: HandleID) {
+        if id.isOfVersions { return closeVersions(id) }
         guard let handle = unregister(id) else { return }
         tree.lock.withLock {
             let inode = handle.inode
@@ -102,6 +113,7 @@ extension MountedFileSystem {
     }
 
     func fsync(_ id: HandleID, dataOnly: Bool) throws(FileSystemError) {
+        if id.isOfVersions { return }
         let handle = try handle(id)
         let file = try tree.lock.withLock { () throws(FileSystemError) in
             let inode = handle.inode
@@ -148,12 +160,17 @@ extension MountedFileSystem {
         let seekData: Int32 = 3, seekHole: Int32 = 4     // lseek(2)
         guard offset >= 0 else { throw .noSuchOffset }
         guard whence == seekData || whence == seekHole else { throw .invalid }
+        if id.isOfVersions {
+            guard case .file(let file, _) = try versions.opened(id).content else { throw .isDirectory }
+            return Int64(try file.seek(UInt64(offset), data: whence == seekData))
+        }
         return Int64(try content(try handle(id).inode).seek(UInt64(offset), data: whence == seekData))
     }
 
     func copyFileRange(
         _ sourceID: HandleID, sourceOffset: Int64, _ targetID: HandleID, targetOffset: Int64, count: Int
     ) throws(FileSystemError) -> Int {
+        if sourceID.isOfVersions { throw .crossDevice }     // the caller reads and writes instead
         let source = try handle(sourceID), target = try handle(targetID)
         let from = try content(source.inode), size = from.byteCount
         guard sourceOffset >= 0, targetOffset >= 0 else { throw .invalid }

@@ -3,7 +3,8 @@ import Shared
 
 extension MountedFileSystem {
     func lookup(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> Attributes {
-        try tree.lock.withLock { () throws(FileSystemError) in
+        if let attributes = try lookupVersions(parent, name) { return attributes }
+        return try tree.lock.withLock { () throws(FileSystemError) in
             tree.trim()
             let directory = try tree.directory(parent)
             guard let number = try tree.entry(parent, name) else {
@@ -17,11 +18,13 @@ extension MountedFileSystem {
     }
 
     func forget(_ number: InodeNumber, count: UInt64) {
+        if number.isOfVersions { return versions.forget(number, count) }
         tree.lock.withLock { tree.dropLookups(number, count) }
     }
 
     func getattr(_ number: InodeNumber) throws(FileSystemError) -> Attributes {
-        try tree.lock.withLock { () throws(FileSystemError) in attributes(try tree.inode(number)) }
+        if number.isOfVersions { return try versionsAttributes(number) }
+        return try tree.lock.withLock { () throws(FileSystemError) in attributes(try tree.inode(number)) }
     }
 
     func readlink(_ number: InodeNumber) throws(FileSystemError) -> String {

@@ -141,6 +141,7 @@ extension MountedFileSystem {
             let inode = try tree.requireEntry(parent, name)
             let target = try tree.entry(newParent, newName).map { number throws(FileSystemError) in try tree.inode(number) }
             guard to.links > 0 else { throw .notFound }
+            if target == nil, VersionsFolder.stands(in: newParent, newName) { throw .readOnly }
             guard from.namespace == to.namespace else { throw .crossDevice }
             try tree.requireWritable(from)
             if inode.isDirectory, try tree.isInside(newParent, inode.number) { throw .invalid }

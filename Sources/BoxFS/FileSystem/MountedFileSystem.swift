@@ -28,6 +28,10 @@ protocol MissingFetcher: AnyObject, Sendable {
     func changeGivenUp()
     /// Whether the server has all of the inode's changes.
     func isUploaded(_ inode: InodeNumber) -> Bool
+    /// A file's versions, newest first, as they were some seconds ago at most; nil when they are not here (`Missing.versions`).
+    func versions(of inode: InodeNumber) -> [VersionInformation]?
+    /// The chunks of a version, which are then no longer kept; nil when they are not here (`Missing.version`).
+    func takeContent(of version: VersionID) -> [ChunkReference]?
     /// The kernel's copy of the inode's attributes is out of date, by a call that does not tell it so.
     func attributesChanged(_ inode: InodeNumber)
     /// statfs(2)'s numbers: bytes that may be stored (nil: no limit) and bytes stored.
@@ -39,6 +43,7 @@ final class MountedFileSystem: FileSystemOperations {
     let tree: Tree
     let options: FileSystemOptions
     let fetcher: any MissingFetcher
+    let versions = VersionsFolder()
     private let handles = Mutex<(next: UInt64, open: [HandleID: Handle])>((1, [:]))
 
     init(tree: Tree, options: FileSystemOptions, fetcher: any MissingFetcher) {
@@ -69,7 +74,7 @@ final class MountedFileSystem: FileSystemOperations {
 
     func unregister(_ id: HandleID) -> Handle? { handles.withLock { $0.open.removeValue(forKey: id) } }
 
-    var openHandleCount: Int { handles.withLock { $0.open.count } }
+    var openHandleCount: Int { handles.withLock { $0.open.count } + versions.openCount }
 
     func fetch(_ missing: Missing, since start: UInt64, done: @escaping @Sendable (FileSystemError?) -> Void) -> any FetchToken {
         fetcher.fetch(missing, since: start, done: done)

@@ -74,6 +74,7 @@ final class Tree: @unchecked Sendable {
             inode.wasUsed = true
             return inode
         }
+        if number.isOfVersions { throw .readOnly }
         let row = try database.read { database in
             try Row.fetchOne(database.cachedStatement(sql: "SELECT \(Inode.columns) FROM nodes WHERE inode = ?"), arguments: [Int64(number.rawValue)])
                 .map { try Inode(row: $0) }
@@ -236,7 +237,7 @@ final class Tree: @unchecked Sendable {
     }
 
     func requireEntry(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> Inode {
-        guard let number = try entry(parent, name) else { throw .notFound }
+        guard let number = try entry(parent, name) else { throw VersionsFolder.stands(in: parent, name) ? .readOnly : .notFound }
         return try inode(number)
     }
 

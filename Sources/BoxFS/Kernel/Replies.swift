@@ -3,9 +3,12 @@ import Glibc
 import Shared
 
 /// Ten years: the mount is told of changes and invalidates, so the kernel never needs to ask again.
-private let cacheSeconds: Double = 315_360_000
+private let longCacheSeconds: Double = 315_360_000
 
 extension Attributes {
+    /// Nobody is told of what changes in `.boxfs`.
+    fileprivate var cacheSeconds: Double { inode.isOfVersions ? 1 : longCacheSeconds }
+
     var stat: stat {
         var stat = Glibc.stat()
         stat.st_ino = UInt(inode.rawValue)
@@ -36,7 +39,7 @@ extension Attributes {
 extension FuseRequest {
     func reply(attributes: Attributes) {
         var stat = attributes.stat
-        answer { fuse_reply_attr($0, &stat, cacheSeconds) }
+        answer { fuse_reply_attr($0, &stat, attributes.cacheSeconds) }
     }
 
     /// Gives the lookup count back if the kernel does not take the answer.
@@ -70,7 +73,7 @@ extension FuseRequest {
     /// "No such name", which the kernel may remember.
     func replyNegativeEntry() {
         var entry = fuse_entry_param()
-        entry.entry_timeout = cacheSeconds
+        entry.entry_timeout = longCacheSeconds
         answer(error: ENOENT) { fuse_reply_entry($0, &entry) }
     }
 

@@ -23,6 +23,13 @@ extension Synchronizer {
                     waiter.finish(nil)
                 } catch { waiter.finish(error) }
             }
+        case .versions(let number), .version(_, let number):
+            Task {
+                do throws(FileSystemError) {
+                    if case .version(let id, _) = missing { try await self.fetchContent(of: id, number, waiter) } else { try await self.fetchVersions(of: number, waiter) }
+                    waiter.finish(nil)
+                } catch { waiter.finish(error) }
+            }
         case .cacheRoom:
             let last = logOpenFiles(), acknowledged = state.withLock(\.acknowledged)
             guard last > acknowledged else {    // nothing that could be sent
@@ -57,7 +64,7 @@ extension Synchronizer {
     func prefetch(_ references: [ChunkReference], for number: InodeNumber) { chunks.prefetch(references, of: namespaceID(of: number)) }
 
     /// Who has the right to an inode's chunks; the home where nothing is known any more.
-    private func namespaceID(of number: InodeNumber) -> NamespaceID {
+    func namespaceID(of number: InodeNumber) -> NamespaceID {
         tree.lock.withLock {
             let number = (try? tree.inode(number))?.namespace ?? Namespace.home
             return (tree.namespaces[number] ?? tree.namespaces[Namespace.home]!).id

@@ -38,6 +38,7 @@ final class Synchronizer: MissingFetcher {
     }
     struct UploadWaiter: Sendable { let log: Int64, done: @Sendable (_ isUploaded: Bool) -> Void }
 
+    let knownVersions = Mutex(KnownVersions())
     let commitSignal = Signal(), pushSignal = Signal(), hydrateSignal = Signal()
     let pollUnderWay = Mutex<Task<FollowAnswer, any Error>?>(nil)
     private let tasks = Mutex<[Task<Void, Never>]>([])

@@ -10,6 +10,10 @@ extension Remote {
         try await get(path(namespace, "versions?path=\(Self.escaped(file))" + (after.map { "&after=" + Self.escaped($0) } ?? "")))
     }
 
+    func versions(_ namespace: NamespaceID, node: NodeID, after: String?) async throws(RemoteError) -> VersionPage {
+        try await get(path(namespace, "versions?node=\(node)" + (after.map { "&after=" + Self.escaped($0) } ?? "")))
+    }
+
     func version(_ namespace: NamespaceID, _ version: VersionID) async throws(RemoteError) -> VersionInformation {
         try await get(path(namespace, "versions/\(version)"))
     }
