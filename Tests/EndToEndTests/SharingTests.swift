@@ -212,6 +212,25 @@ import Testing
         drive.end()
     }
 
+    /// What a member does to a shared folder is told its owner, who takes it back from anywhere.
+    @Test func theOwnerHearsOfAMassDeletionByAMemberAndTakesItBack() throws {
+        let (drive, ann, bob) = try two()
+        #expect(mkdir(ann("docs/many"), 0o755) == 0)
+        for index in 0..<260 { try ann.write("docs/many/f\(index)", Array("\(index)".utf8)) }
+        try ann.flush()
+        try eventually("bob has them") { (try? bob.names("docs/many").count) == 260 }
+        #expect(try run("/bin/rm", ["-rf", bob("docs/many")]).status == 0)
+        try bob.flush()
+        let told = try ann.boxfs(["status", ann.path]).output
+        #expect(told.contains("260 files removed in docs/many by bob"), "\(told)")
+        #expect(try !bob.boxfs(["status", bob.path]).output.contains("ATTENTION"), "bob is no manager")
+        #expect(try ann.boxfs(["undo", "last", "--mount", ann.path]).output.hasPrefix("260 files restored"))
+        try eventually("bob has them again") { (try? bob.names("docs/many").count) == 260 }
+        #expect(try !ann.boxfs(["status", ann.path]).output.contains("ATTENTION"))
+        #expect(try drive.fsck().status == 0)
+        drive.end()
+    }
+
     @Test func invitationsGroupsAndRestoresByCommand() throws {
         let drive = try Drive()
         for name in ["bob", "eve"] { try drive.addAccount(name) }

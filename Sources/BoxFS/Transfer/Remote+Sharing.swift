@@ -4,6 +4,20 @@ import Shared
 extension Remote {
     func shares() async throws(RemoteError) -> [Share] { try await get("/v1/shares", seconds: 15) }
 
+    /// The mass changes of a home and of the shared folders in it in which the account has at least this role, newest first; their paths are the
+    /// home's. A folder whose server's answer is late is left out.
+    func massChanges(home: NamespaceID, role: Role, seconds: Double = 30) async throws(RemoteError) -> [(namespace: NamespaceID, event: MassChange)] {
+        var found = try await massChanges(home, seconds: seconds).map { (namespace: home, event: $0) }
+        for share in try await shares() where share.role >= role {
+            guard let path = share.path, let events = try? await massChanges(share.namespace, seconds: seconds) else { continue }
+            for var event in events {
+                event.path = event.path.isEmpty ? path : path + "/" + event.path
+                found.append((share.namespace, event))
+            }
+        }
+        return found.sorted { $0.event.last > $1.event.last }
+    }
+
     func share(_ namespace: NamespaceID, _ path: String) async throws(RemoteError) -> Share {
         try await post("/v1/namespaces/\(namespace)/shares", ShareRequest(path: path))
     }

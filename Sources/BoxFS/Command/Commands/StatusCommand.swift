@@ -60,7 +60,7 @@ struct StatusCommand: ParsableCommand {
         guard let name = ProfileName(record.profile), let profile = try? Profile.load(name) else { return nil }
         let day = Timestamp.now().adding(seconds: -86_400)
         return try? ServerAccess(profile).ask { remote async throws(RemoteError) in
-            try await remote.massChanges(profile.home, seconds: 1).filter { $0.undone == nil && $0.last > day }
+            try await remote.massChanges(home: profile.home, role: .manager, seconds: 1).map(\.event).filter { $0.undone == nil && $0.last > day }
         }
     }
 

@@ -7,7 +7,7 @@ struct UndoCommand: ParsableCommand {
         commandName: "undo",
         abstract: "Take back a mass change: many files that one device removed or rewrote in a short time.",
         discussion: """
-            `boxfs undo list` lists them, `boxfs undo ID` takes one back whole. What others changed since stays as it is, and is said. \
+            `boxfs undo list` lists them, those of shared folders too, `boxfs undo ID` takes one back whole. What others changed since stays as it is, and is said. \
             ID may be the end of an identifier (at least 4 digits), or `last`.
             """)
 
@@ -21,18 +21,23 @@ struct UndoCommand: ParsableCommand {
 
     func run() throws {
         let (server, namespace) = try account.open()
-        let events = try server.ask { remote async throws(RemoteError) in try await remote.massChanges(namespace) }
+        let changes = try server.ask { remote async throws(RemoteError) in
+            if try await remote.account().home == namespace { return try await remote.massChanges(home: namespace, role: .editor) }
+            return try await remote.massChanges(namespace).map { (namespace: namespace, event: $0) }
+        }
         guard what != "list" else {
-            if json { return Terminal.say(try JSONText.encode(events)) }
-            for event in events { Terminal.say(Self.line(event)) }
+            if json { return Terminal.say(try JSONText.encode(changes.map(\.event))) }
+            for change in changes { Terminal.say(Self.line(change.event)) }
             return
         }
-        let found = what == "last" ? Array(events.filter { $0.undone == nil }.prefix(1))
-            : events.filter { $0.id.description == what.lowercased() || what.utf8.count >= 4 && $0.id.description.hasSuffix(what.lowercased()) }
+        let found = what == "last" ? Array(changes.filter { $0.event.undone == nil }.prefix(1)) : changes.filter { change in
+            let id = change.event.id.description
+            return id == what.lowercased() || what.utf8.count >= 4 && id.hasSuffix(what.lowercased())
+        }
         guard found.count == 1 else {
             throw CommandFailure(found.isEmpty ? "There is no mass change \(what). boxfs undo list lists them." : "\(found.count) mass changes end with \(what): give more of it.")
         }
-        try server.ask { remote async throws(RemoteError) in try await remote.undo(namespace, found[0].id) }.show()
+        try server.ask { remote async throws(RemoteError) in try await remote.undo(found[0].namespace, found[0].event.id) }.show()
     }
 
     static func line(_ event: MassChange) -> String { "\(event.id)  \(event.last.iso8601)  \(summary(event))" + (event.undone == nil ? "" : "  undone") }
