@@ -161,6 +161,8 @@ import Testing
         #expect(await code { try await drive.setMember(bob, space, "bob", .viewer) }.contains("own role"))
         #expect(await code { try await drive.removeMember(bob, space, "ada") } == "forbidden")
         #expect(await code { try await drive.removeMember(eve, space, "bob") } == "forbidden")
+        #expect(await code { _ = try await drive.purgeTrash(eve, space, TrashRequest()) } == "forbidden", "an editor drops nothing for good")
+        _ = try await drive.purgeTrash(bob, space, TrashRequest())
         #expect(await code { try await drive.setMember(ada, space, "nobody", .viewer) } == "not found")
         #expect(await code { try await drive.setMember(ada, ada.home, "bob", .viewer) }.contains("whole tree"))
         #expect(await code { try await drive.removeMember(ada, space, "ada") } == "forbidden", "the owner stays")

@@ -65,10 +65,11 @@ extension Drive {
     }
 
     /// Drops for good what the request names, or all that is in the trash.
+    /// Nobody can take it back, so of a shared folder's trash it is for those who answer for the folder.
     func purgeTrash(_ session: Session, _ namespace: NamespaceID, _ request: TrashRequest) async throws(DriveError) -> PurgeAnswer {
         let time = now()
         return try await write { sql in
-            try Self.require(.editor, sql, session, namespace)
+            try Self.require(.manager, sql, session, namespace)
             var nodes: [NodeID]
             if request.node != nil || request.path != nil {
                 let root = try Self.namespaceInformation(sql, namespace).root
