@@ -76,7 +76,7 @@ let package = Package(
         .testTarget(name: "ChunkCacheTests", dependencies: ["ChunkCache", "Shared"], swiftSettings: settings),
         .testTarget(name: "SharedTests", dependencies: ["Shared"], swiftSettings: settings),
         .systemLibrary(name: "CXattr", path: "Tests/CXattr"),
-        .testTarget(name: "EndToEndTests", dependencies: ["CXattr"], swiftSettings: settings),
+        .testTarget(name: "EndToEndTests", dependencies: ["CXattr", "Shared"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

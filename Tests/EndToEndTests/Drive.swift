@@ -81,6 +81,8 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
         try eventually("the server answers") { (try? run("curl", ["-sf", "-o", "/dev/null", url + "/health/live"]))?.status == 0 }
     }
 
+    var serverProcess: Int32? { server?.processIdentifier }
+
     /// SIGSTOP, SIGCONT.
     func signalServer(_ signal: Int32) {
         if let server { Glibc.kill(server.processIdentifier, signal) }
@@ -161,10 +163,10 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         process.executableURL = URL(fileURLWithPath: Drive.binaries + "/boxfs")
         process.arguments = ["mount", path, "--foreground"] + self.options
         process.environment = environment.merging(moreEnvironment) { _, new in new }
-        FileManager.default.createFile(atPath: logPath, contents: nil)
+        complainIfCrashed()
+        _ = FileManager.default.createFile(atPath: logPath, contents: nil)
         process.standardError = FileHandle(forWritingAtPath: logPath)
         process.standardOutput = FileHandle.nullDevice
-        complainIfCrashed()
         try process.run()
         self.process = process
         try eventually("\(path) is mounted") { isMounted }

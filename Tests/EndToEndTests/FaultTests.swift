@@ -4,25 +4,7 @@ import Testing
 
 /// Networks and servers that fail: no call hangs, what is here goes on working, and afterwards all goes on by itself.
 @Suite(.serialized) struct FaultTests {
-    /// What went wrong in a scenario, which runs on a thread of its own beside others: nearly all of its time it waits.
-    private final class Problems: @unchecked Sendable {       // used by one thread, read when that is done
-        private(set) var all: [String] = []
-
-        func expect(_ isRight: Bool, _ what: @autoclosure () -> String = "is not so", line: Int = #line) {
-            if !isRight { all.append("line \(line): \(what())") }
-        }
-
-        /// Makes a call that may take so long, in seconds; a machine under load gets a second more.
-        @discardableResult
-        func within<T>(_ seconds: Double, _ what: String, line: Int = #line, _ call: () throws -> T) rethrows -> T {
-            let start = Date()
-            let result = try call()
-            let taken = Date().timeIntervalSince(start)
-            expect(taken < seconds + 1, "\(what) took \(taken) s", line: line)
-            return result
-        }
-    }
-
+    /// Scenarios on threads of their own: nearly all of their time they wait.
     private func sideBySide<Case: Sendable>(_ cases: [Case], _ scenario: @escaping @Sendable (Case, Problems) throws -> Void) throws {
         let running = cases.map { each in
             Waiting { () -> [String] in

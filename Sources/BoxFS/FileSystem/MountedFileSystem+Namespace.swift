@@ -125,7 +125,7 @@ extension MountedFileSystem {
 
     /// One entry fewer names the inode.
     private func unlinked(_ inode: Inode, _ time: Timestamp) {
-        inode.links = inode.isDirectory ? 0 : inode.links - 1
+        inode.links = inode.isDirectory || inode.links == 0 ? 0 : inode.links - 1
         inode.changed = time
         tree.markDirty(inode)
         if inode.links == 0 { inode.file?.hasUnlogged = false }

@@ -37,21 +37,19 @@ struct FeedApplier {
     private mutating func update(_ inode: Inode, _ node: Node) throws(FileSystemError) {
         guard node.sequence >= inode.sequence else { return }
         if try tree.isPending(inode) { return try wait(node) }
-        let hadContent = inode.version
+        let isNew = node.content != nil && node.version != inode.version
+        // The content of what was removed here may be forgotten already.
+        let dataChanged = inode.isRegular && (isNew || inode.links == 0)
         let before = inode.attributes
         inode.assign(node)
         inode.links = node.links
-        var dataChanged = false
-        if let version = node.version, version != hadContent, let content = node.content {
-            try replaceContent(inode, version, content)
-            dataChanged = true
-        }
+        if dataChanged { try replaceContent(inode, node.version, node.content ?? .empty) }
         tree.markDirty(inode)
         if dataChanged || inode.attributes != before { events.append(.inode(inode.number, data: dataChanged)) }
         tree.releaseIfUnused(inode)
     }
 
-    private func replaceContent(_ inode: Inode, _ version: VersionID, _ content: Content) throws(FileSystemError) {
+    private func replaceContent(_ inode: Inode, _ version: VersionID?, _ content: Content) throws(FileSystemError) {
         inode.version = version
         inode.size = content.size
         inode.pagesValid = false
@@ -127,8 +125,19 @@ struct FeedApplier {
         // A directory stands in one place: where it was before is gone, even if that row comes later.
         if inode.isDirectory, let (old, name) = try tree.place(of: inode.number) { try removeEntry(old, name, inode.number) }
         try tree.change { try MountedFileSystem.insertEntry($0, parent.number, entry.name, inode.number, sequence: entry.sequence) }
+        if inode.links == 0 { try revive(inode) }
         parent.directoryVersion += 1
         events.append(.entry(entry.name, in: parent.number))
+    }
+
+    /// What was removed here stands on the server all the same: an edit elsewhere won. Its rows may be gone by now, those of its content too,
+    /// and its node's row may have to wait; but what an entry names is there.
+    private mutating func revive(_ inode: Inode) throws(FileSystemError) {
+        inode.links = 1
+        inode.wasRemovedElsewhere = false
+        if inode.isRegular, let node = nodes[inode.id] { try replaceContent(inode, node.version, node.content ?? .empty) }
+        tree.markDirty(inode)
+        events.append(.inode(inode.number, data: true))
     }
 
     mutating func removeEntry(_ parent: InodeNumber, _ name: String, _ child: InodeNumber) throws(FileSystemError) {

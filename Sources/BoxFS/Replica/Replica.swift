@@ -124,6 +124,21 @@ extension Tree {
         try commit()
     }
 
+    /// A process that ended between a write and the close left bytes of which no record speaks: they are here, so the server shall have them.
+    private func logInterruptedWrites() throws(FileSystemError) {
+        let written = try database.read { database in
+            try Int64.fetchAll(database, sql: """
+                SELECT DISTINCT inode FROM segments WHERE NOT EXISTS (
+                    SELECT 1 FROM log WHERE log.inode = segments.inode AND log.kind = ? AND log.id > ?)
+                """, arguments: [LogKind.content.rawValue, lastCut])
+        }
+        for number in written {
+            guard let inode = try? inode(InodeNumber(rawValue: UInt64(number))), inode.links > 0 else { continue }
+            try content(of: inode).hasUnlogged = true
+            try logContent(inode)
+        }
+    }
+
     /// Brings the rows of an earlier process into a state that this one may build on. Under the lock.
     func recover() throws(FileSystemError) {
         try change { database in
@@ -157,6 +172,7 @@ extension Tree {
         var claims: [ChunkHash: Int] = [:]
         for chunk in outgoing.flatMap(\.claims) { claims[chunk.hash, default: 0] += 1 }
         cache.resetUnsentClaims(claims)
+        try logInterruptedWrites()
         let changed = try database.read {
             try Int64.fetchAll($0, sql: "SELECT DISTINCT inode FROM log WHERE kind = ?", arguments: [LogKind.content.rawValue])
         }

@@ -1,0 +1,265 @@
+import Foundation
+import Glibc
+import Testing
+
+/// One mount under a random load, while either side is killed and stopped and the network fails: nothing that was closed is lost, the server
+/// only ever holds trees that the mount had, and no call hangs. BOXFS_SEED repeats the draws, BOXFS_STORM_SECONDS says how long.
+@Suite(.serialized) struct CrashStormTests {
+    private static let deadlineSeconds = 3.0
+
+    /// The trees that the mount went through, one for each system call. A state is noted before its call is made.
+    private final class Passed: @unchecked Sendable {      // guarded by `lock`
+        private let lock = NSLock()
+        /// Every state's place in the row, by its text; places only grow.
+        private var places: [TreeText: [Int]] = [[:]: [0]]
+        /// The states since the last close that returned, that one first: a crash leaves one of them.
+        private(set) var open: [TreeText] = [[:]]
+        private var next = 1
+        private var seen = 0
+        private(set) var isDurable = true
+
+        func add(_ tree: TreeText) {
+            lock.withLock {
+                places[tree, default: []].append(next)
+                next += 1
+                open.append(tree)
+            }
+        }
+
+        /// A close returned: from here on, this state survives.
+        func closed() { lock.withLock { open = [open.last!] } }
+
+        /// The mount died and came back with this tree.
+        /// - Parameter inFlight: the file that a call was changing, if it holds what that may have left.
+        /// - Returns: whether that is one of the states that may be there.
+        func survived(_ tree: TreeText, inFlight: String?) -> Bool {
+            lock.withLock {
+                var found: Int?
+                for (offset, state) in open.enumerated().reversed() where found == nil {
+                    var expected = state
+                    // Bytes written to a file that is not closed may outlive the calls before them.
+                    if let inFlight, expected[inFlight] != nil { expected[inFlight] = tree[inFlight] }
+                    if expected == tree { found = offset }
+                }
+                guard let found else { return false }
+                // What came after it was in no commit: the server may not have it.
+                let last = next - open.count + found
+                for state in open[(found + 1)...] {
+                    places[state]?.removeAll { $0 > last }
+                    if places[state]?.isEmpty ?? false { places[state] = nil }
+                }
+                places[tree, default: []].append(next)
+                next += 1
+                open = [tree]
+                return true
+            }
+        }
+
+        /// Whether the server may hold this tree: one that was passed, and not before the one it held last.
+        func mayBeSeen(_ tree: TreeText) -> Bool {
+            lock.withLock {
+                guard let place = places[tree]?.first(where: { $0 >= seen }) else { return false }
+                seen = place
+                return true
+            }
+        }
+
+        var last: TreeText { lock.withLock { open.last! } }
+    }
+
+    /// The load: one call after the other, each told to `Passed` before it is made.
+    private final class Writer: @unchecked Sendable {      // belongs to the test's thread
+        let mount: Mount
+        let passed = Passed()
+        let problems: Problems
+        var random: SeededGenerator
+        var tree: TreeText = [:]
+        var contents: [String: [UInt8]] = [:]
+        /// The file that is being changed, with its contents before and after.
+        var inFlight: (file: String, old: [UInt8], new: [UInt8])?
+        var calls = 0, crashes = 0
+
+        init(_ mount: Mount, _ problems: Problems, _ random: SeededGenerator) { (self.mount, self.problems, self.random) = (mount, problems, random) }
+
+        private func call(_ what: String, _ change: (inout TreeText) -> Void, _ make: () -> Bool) throws {
+            change(&tree)
+            passed.add(tree)
+            calls += 1
+            let isDone = problems.within(CrashStormTests.deadlineSeconds, what, make)
+            if !isDone { throw Failed(what: what, error: errno) }
+        }
+
+        struct Failed: Error { let what: String, error: Int32 }
+
+        private func name() -> String { ["", "a/", "b/", "a/c/"].randomElement(using: &random)! + "f\(Int.random(in: 0..<8, using: &random))" }
+        private func files() -> [String] { contents.keys.sorted() }
+
+        func step() throws {
+            switch Int.random(in: 0..<12, using: &random) {
+            case 0..<5: try write(name(), random.bytes([0, 10, 3_000, 90_000].randomElement(using: &random)!))
+            case 5: try write("big\(calls)", random.bytes(4_400_000))
+            case 6: if let file = files().randomElement(using: &random) { try edit(file) }
+            case 7, 8: if let file = files().randomElement(using: &random) { try rename(file, to: name()) }
+            case 9: if let file = files().randomElement(using: &random) { try remove(file) }
+            case 10: try makeFolder(["a", "b", "a/c"].randomElement(using: &random)!)
+            default: try moveFolder()
+            }
+            if contents.count > 30 || files().filter({ $0.hasPrefix("big") }).count > 2 { try remove(files().filter { $0.hasPrefix("big") }.first ?? files()[0]) }
+        }
+
+        private func isThere(folderOf file: String) -> Bool {
+            file.lastIndex(of: "/").map { tree[String(file[..<$0])] == "/" } ?? true
+        }
+
+        private func change(_ file: String, _ flags: Int32, _ bytes: [UInt8], at offset: Int, result: [UInt8]) throws {
+            inFlight = (file, contents[file] ?? [], result)
+            var descriptor: Int32 = -1
+            let opened = flags & O_TRUNC != 0 ? [] : contents[file] ?? []
+            try call("open", { $0[file] = Storm.content(opened) }) {
+                descriptor = open(mount(file), flags, 0o644)
+                return descriptor >= 0
+            }
+            contents[file] = opened
+            defer { if descriptor >= 0 { close(descriptor) } }
+            try call("write", { $0[file] = Storm.content(result) }) {
+                var done = 0
+                while done < bytes.count {
+                    let part = bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress! + done, bytes.count - done, off_t(offset + done)) }
+                    guard part > 0 else { return false }
+                    done += part
+                }
+                return true
+            }
+            contents[file] = result
+            let closing = descriptor
+            descriptor = -1
+            guard problems.within(CrashStormTests.deadlineSeconds, "close", { close(closing) }) == 0 else { throw Failed(what: "close", error: errno) }
+            passed.closed()
+            inFlight = nil
+        }
+
+        private func write(_ file: String, _ bytes: [UInt8]) throws {
+            guard isThere(folderOf: file), tree[file] != "/" else { return }
+            try change(file, O_WRONLY | O_CREAT | O_TRUNC, bytes, at: 0, result: bytes)
+        }
+
+        private func edit(_ file: String) throws {
+            let old = contents[file]!, bytes = random.bytes(2_000)
+            guard old.count < 4_000_000 else { return }
+            let offset = [0, old.count / 2, old.count].randomElement(using: &random)!
+            var result = old
+            result.replaceSubrange(offset..<min(old.count, offset + bytes.count), with: bytes)
+            try change(file, O_WRONLY, bytes, at: offset, result: result)
+        }
+
+        private func rename(_ file: String, to name: String) throws {
+            guard isThere(folderOf: name), tree[name] != "/", name != file else { return }
+            try call("rename", { $0[name] = $0.removeValue(forKey: file) }) { Glibc.rename(mount(file), mount(name)) == 0 }
+            contents[name] = contents.removeValue(forKey: file)
+        }
+
+        private func remove(_ file: String) throws {
+            try call("unlink", { $0[file] = nil }) { unlink(mount(file)) == 0 }
+            contents[file] = nil
+        }
+
+        private func makeFolder(_ name: String) throws {
+            guard isThere(folderOf: name), tree[name] == nil else { return }
+            try call("mkdir", { $0[name] = "/" }) { mkdir(mount(name), 0o755) == 0 }
+        }
+
+        /// b becomes a/c or the other way round, with all that is in it.
+        private func moveFolder() throws {
+            guard let (from, to) = [("b", "a/c"), ("a/c", "b")].first(where: { tree[$0.0] == "/" && tree[$0.1] == nil }), isThere(folderOf: to) else { return }
+            func moved(_ name: String) -> String { name == from || name.hasPrefix(from + "/") ? to + name.dropFirst(from.count) : name }
+            try call("rename of a folder", { $0 = Dictionary(uniqueKeysWithValues: $0.map { (moved($0), $1) }) }) { Glibc.rename(mount(from), mount(to)) == 0 }
+            contents = Dictionary(uniqueKeysWithValues: contents.map { (moved($0), $1) })
+        }
+
+        /// A write that was interrupted leaves the old content, the new one, or the beginning of a new one.
+        private func mayBeLeft(_ change: (file: String, old: [UInt8], new: [UInt8])) -> Bool {
+            guard let bytes = mount.read(change.file) else { return true }
+            return bytes == change.old || change.new.starts(with: bytes)
+        }
+
+        /// The mount is dead: the next one has all that was closed, and of the rest the first calls.
+        func comeBack() throws {
+            crashes += 1
+            mount.kill()
+            try problems.within(5, "boxfs mount") { try mount.start() }
+            let found: TreeText
+            do throws(Storm.Unreadable) { found = try Storm.tree(mount) } catch {
+                problems.expect(false, "not readable after a crash: \(error)")
+                throw Failed(what: "crash", error: error.error)
+            }
+            let isRight = passed.survived(found, inFlight: inFlight.flatMap { mayBeLeft($0) ? $0.file : nil })
+            problems.expect(isRight, "a crash lost or tore something: \(Storm.difference(found, passed.open[0])), in flight \(inFlight?.file ?? "nothing"), \(passed.open.count) states")
+            inFlight = nil
+            tree = found
+            contents = [:]
+            for (name, text) in found where text != "/" { contents[name] = mount.read(name) ?? [] }
+            if !isRight { throw Failed(what: "crash", error: 0) }
+        }
+    }
+
+    @Test func nothingIsLostTornOrHung() throws {
+        let drive = try Drive(seconds: Storm.seconds + 120)
+        defer { drive.end() }
+        var random = SeededGenerator("crash storm")
+        let proxy = try FaultProxy(to: drive.port)
+        defer { proxy.end() }
+        let problems = Problems()
+        let mount = try drive.mount("one", ["--deadline", "\(Int(Self.deadlineSeconds))"], through: proxy)
+        let writer = Writer(mount, problems, random)
+        _ = random.next()
+        let trouble = Trouble(drive, [proxy], &random) { _ in mount.killProcess() }
+        let end = Date(timeIntervalSinceNow: Storm.seconds)
+        let watching = Waiting { () -> Int in
+            var looks = 0
+            while Date() < end {
+                usleep(100_000)
+                do {
+                    let seen = try drive.serverTree()
+                    looks += 1
+                    problems.expect(writer.passed.mayBeSeen(seen), "the server holds a tree that never was: \(Storm.difference(seen, writer.passed.last)) from the last")
+                } catch { problems.expect(false, "\(error)") }
+            }
+            return looks
+        }
+        let reading = Waiting { () -> Int in
+            var calls = 0
+            while Date() < end {
+                _ = problems.within(Self.deadlineSeconds, "listing") { try? mount.names() }
+                _ = problems.within(Self.deadlineSeconds, "reading") { mount.read("f\(calls % 8)") }
+                calls += 1
+                usleep(20_000)
+            }
+            return calls
+        }
+        while Date() < end, problems.all.count < 5 {
+            do {
+                try writer.step()
+                usleep(UInt32.random(in: 0...4_000, using: &writer.random))
+            } catch let failed as Writer.Failed {
+                for _ in 0..<200 where mount.process?.isRunning ?? false { usleep(10_000) }
+                guard !(mount.process?.isRunning ?? false) else {
+                    problems.expect(false, "\(failed.what) failed with errno \(failed.error) in a mount that lives")
+                    break
+                }
+                do { try writer.comeBack() } catch is Writer.Failed { break }
+            }
+        }
+        trouble.stop()
+        let (looks, reads) = (try watching.result(seconds: 30), try reading.result(seconds: 30))
+        if !(mount.process?.isRunning ?? false) { try? writer.comeBack() }
+        try problems.within(40, "flush") { try mount.flush() }
+        let last = try drive.serverTree()
+        problems.expect(last == writer.tree, "the server's last tree: \(Storm.difference(last, writer.tree))")
+        problems.expect((try? Storm.tree(mount)) == writer.tree, "the mount's last tree")
+        drive.stopServer()
+        let fsck = try drive.fsck()
+        problems.expect(fsck.status == 0, "\(fsck.output)")
+        print("crash storm: \(writer.calls) calls, \(writer.crashes) crashes of the mount, \(looks) looks at the server, \(reads) reads, \(trouble.counts)")
+        problems.report()
+    }
+}
