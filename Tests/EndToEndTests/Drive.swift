@@ -131,6 +131,8 @@ final class Mount: @unchecked Sendable {       // see `Drive`
     let path: String
     let home: String
     private(set) var process: Process?
+    /// Held while the mount starts and while it is killed: a storm's kill then never meets a start that waits for the mount.
+    private let life = NSRecursiveLock()
     private var options: [String] = []
     /// Of the mount's own process only.
     var moreEnvironment: [String: String] = [:]
@@ -158,6 +160,8 @@ final class Mount: @unchecked Sendable {       // see `Drive`
     }
 
     func start(_ options: [String]? = nil) throws {
+        life.lock()
+        defer { life.unlock() }
         if let options { self.options = options }
         let process = Process()
         process.executableURL = URL(fileURLWithPath: Drive.binaries + "/boxfs")
@@ -187,6 +191,8 @@ final class Mount: @unchecked Sendable {       // see `Drive`
 
     /// SIGKILL. The dead mount stays, so that nobody writes into the folder beneath.
     func killProcess() {
+        life.lock()
+        defer { life.unlock() }
         guard let process, process.isRunning else { return }
         Glibc.kill(process.processIdentifier, SIGKILL)
         for _ in 0..<1000 where process.isRunning { usleep(5_000) }
