@@ -189,6 +189,8 @@ import Testing
             try problems.within(5, "boxfs mount") { try mount.start() }
             let found: TreeText
             do throws(Storm.Unreadable) { found = try Storm.tree(mount) } catch {
+                usleep(200_000)
+                if !(mount.process?.isRunning ?? false) { return try comeBack() }      // killed again meanwhile
                 problems.expect(false, "not readable after a crash: \(error)")
                 throw Failed(what: "crash", error: error.error)
             }
@@ -197,7 +199,10 @@ import Testing
             inFlight = nil
             tree = found
             contents = [:]
-            for (name, text) in found where text != "/" { contents[name] = mount.read(name) ?? [] }
+            for (name, text) in found where text != "/" {
+                guard let bytes = mount.read(name) else { return try comeBack() }
+                contents[name] = bytes
+            }
             if !isRight { throw Failed(what: "crash", error: 0) }
         }
     }
