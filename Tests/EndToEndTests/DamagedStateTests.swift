@@ -96,6 +96,40 @@ import Testing
         #expect(one.read("still") == [1])
     }
 
+    /// A chunk that only this machine had is gone, as after a power cut: what else waits is sent, and what is lost is said.
+    @Test func aLostUnsentChunkStopsNothing() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        var random = SeededGenerator("lost chunk")
+        let one = try drive.mount("one", ["--upload-limit", "64KiB"])
+        let lost = random.bytes(700_000), kept = random.bytes(400_000)
+        try one.write("lost", lost)
+        try one.write("kept", kept)
+        let chunks = one.stateFolder + "/cache/chunks"
+        func chunk(_ bytes: [UInt8]) throws -> String? {
+            try FileManager.default.subpathsOfDirectory(atPath: chunks).first { FileManager.default.contents(atPath: "\(chunks)/\($0)") == Data(bytes) }
+        }
+        let dirty = one.stateFolder + "/dirty"
+        try eventually("both are sealed, and nowhere else") {
+            let sizes = try FileManager.default.contentsOfDirectory(atPath: dirty).compactMap { (try? FileManager.default.attributesOfItem(atPath: "\(dirty)/\($0)"))?[.size] as? Int }
+            return try sizes.allSatisfy { $0 == 0 } && chunk(lost) != nil && chunk(kept) != nil
+        }
+        drive.stopServer(SIGKILL)
+        one.kill()
+        #expect(unlink("\(chunks)/\(try #require(try chunk(lost)))") == 0)
+        try drive.startServer()
+        try one.start([])
+        try one.write("later", [1, 2, 3])
+        let flushed = try one.boxfs(["flush", "--timeout", "30", one.path])
+        #expect(flushed.status == 0, "\(flushed)")
+        #expect(try one.boxfs(["status", "--json", one.path]).output.contains("700000 bytes of lost are lost"))
+        let two = try drive.mount("two")
+        #expect(two.read("kept") == kept && two.read("later") == [1, 2, 3])
+        for mount in [one, two] { #expect(mount.read("lost") == [UInt8](repeating: 0, count: lost.count)) }
+        let fsck = try drive.fsck()
+        #expect(fsck.status == 0, "\(fsck.output)")
+    }
+
     /// Damage that leaves a file's time and size as they were is seen by nobody but the scrub.
     @Test func aDamagedChunkIsFoundAndFetchedAgain() throws {
         let drive = try Drive()
