@@ -37,6 +37,30 @@ import Testing
         #expect(fsck.status == 0, "\(fsck.output)")
     }
 
+    /// A commit that was cut and not answered holds its chunks in the cache over a remount, and lets them go with the answer.
+    @Test func whatWasSentAfterARemountIsCleanAgain() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one")
+        drive.stopServer(SIGKILL)
+        try mount.write("file", [UInt8](repeating: 7, count: 9 << 20))
+        func unsent() throws -> Int {
+            let status = try JSONSerialization.jsonObject(with: Data(mount.boxfs(["status", mount.path, "--json"]).output.utf8)) as? [[String: Any]]
+            return try #require(status?.first?["unsentBytes"] as? Int)
+        }
+        try eventually("the commit was cut and its data sealed") {
+            let dirty = try FileManager.default.contentsOfDirectory(atPath: mount.stateFolder + "/cache/chunks").filter { $0.utf8.count == 2 }
+            return try dirty.reduce(0) { try $0 + FileManager.default.contentsOfDirectory(atPath: mount.stateFolder + "/cache/chunks/" + $1).count } >= 2
+        }
+        usleep(300_000)
+        try mount.unmount(["--now"])
+        try mount.start()
+        #expect(try unsent() >= 5 << 20, "both of its chunks are kept until they are sent")
+        try drive.startServer()
+        try mount.flush()
+        #expect(try unsent() == 0)
+    }
+
     /// The kernel holds a page for the read; being told of the same file meanwhile must not tie the mount to the server's answer.
     @Test func aMountThatWaitsForTheServerCanBeKilled() throws {
         let drive = try Drive()

@@ -173,8 +173,11 @@ extension Tree {
         for chunk in outgoing.flatMap(\.claims) { claims[chunk.hash, default: 0] += 1 }
         cache.resetUnsentClaims(claims)
         try logInterruptedWrites()
+        // What lies in the outbox has its claims already, and nobody would take a second one back.
         let changed = try database.read {
-            try Int64.fetchAll($0, sql: "SELECT DISTINCT inode FROM log WHERE kind = ?", arguments: [LogKind.content.rawValue])
+            try Int64.fetchAll($0, sql: """
+                SELECT DISTINCT inode FROM log WHERE kind = ? AND id > coalesce((SELECT last_log FROM outbox o WHERE o.namespace = log.namespace), 0)
+                """, arguments: [LogKind.content.rawValue])
         }
         for number in changed {
             guard let inode = try? inode(InodeNumber(rawValue: UInt64(number))), inode.links > 0 else { continue }
