@@ -63,7 +63,7 @@ import Testing
             if step % 7 == 0 { try tree.lock.withLock { () throws(FileSystemError) in try tree.commit(); tree.trim(); tree.trim() } }
             if step % 7 == 0 {
                 let dirtyData = tree.inodes.values.count { $0.file.map { !$0.isIdle } ?? false }
-                #expect(tree.inodes.count <= 12 + dirtyData, "step \(step)")
+                #expect(tree.inodes.count <= 16 + dirtyData, "step \(step)")
                 #expect(tree.lookups.count == files.values.count { $0.lookups > 0 }, "step \(step)")
             }
         }

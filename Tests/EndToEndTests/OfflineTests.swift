@@ -42,12 +42,10 @@ import Testing
         let drive = try Drive()
         defer { drive.end() }
         let mount = try drive.mount("one")
-        drive.stopServer(SIGKILL)
+        #expect(try mount.names() == [])    // the root's entries are here from now on
+        drive.signalServer(SIGSTOP)
         try mount.write("file", [UInt8](repeating: 7, count: 9 << 20))
-        func unsent() throws -> Int {
-            let status = try JSONSerialization.jsonObject(with: Data(mount.boxfs(["status", mount.path, "--json"]).output.utf8)) as? [[String: Any]]
-            return try #require(status?.first?["unsentBytes"] as? Int)
-        }
+        func hasUnsent() throws -> Bool { try mount.boxfs(["status", mount.path]).output.contains("of it only here") }
         try eventually("the commit was cut and its data sealed") {
             let dirty = try FileManager.default.contentsOfDirectory(atPath: mount.stateFolder + "/cache/chunks").filter { $0.utf8.count == 2 }
             return try dirty.reduce(0) { try $0 + FileManager.default.contentsOfDirectory(atPath: mount.stateFolder + "/cache/chunks/" + $1).count } >= 2
@@ -55,10 +53,10 @@ import Testing
         usleep(300_000)
         try mount.unmount(["--now"])
         try mount.start()
-        #expect(try unsent() >= 5 << 20, "both of its chunks are kept until they are sent")
-        try drive.startServer()
+        #expect(try hasUnsent(), "its chunks are kept until they are sent")
+        drive.signalServer(SIGCONT)
         try mount.flush()
-        #expect(try unsent() == 0)
+        #expect(try !hasUnsent())
     }
 
     /// The kernel holds a page for the read; being told of the same file meanwhile must not tie the mount to the server's answer.

@@ -212,6 +212,23 @@ import Testing
         drive.end()
     }
 
+    /// The right was taken and given again while a member's mount was away: both come to it at once.
+    @Test func aFolderThatIsTakenAndGivenAgainComesBack() throws {
+        let (drive, ann, bob) = try two()
+        try bob.unmount()
+        for round in 0..<2 {
+            try done(try ann.boxfs(["share", "remove", ann("docs"), "bob"]))
+            try done(try ann.boxfs(["share", "add", ann("docs"), "bob", "--role", round == 0 ? "editor" : "viewer"]))
+            try bob.start()
+            try eventually("it is there again") { text(bob, "docs/sub/b") == "two" }
+            usleep(300_000)
+            #expect(text(bob, "docs/a") == "one")
+            try bob.unmount()
+        }
+        #expect(try drive.fsck().status == 0)
+        drive.end()
+    }
+
     /// What a member does to a shared folder is told its owner, who takes it back from anywhere.
     @Test func theOwnerHearsOfAMassDeletionByAMemberAndTakesItBack() throws {
         let (drive, ann, bob) = try two()

@@ -26,6 +26,8 @@ final class Namespace: @unchecked Sendable {
     /// When it was left: its name then, and the directory in which it stands again, as it is on the server.
     var name: String?
     var comesBackIn: InodeNumber?
+    /// Left because there was no right to it for a while, and there is one again.
+    var isGivenAgain = false
 
     init(number: Int64, id: NamespaceID, root: InodeNumber, junction: NodeID?, role: Role, cursor: Int64, isLost: Bool = false) {
         (self.number, self.id, self.root, self.junction, self.role, self.cursor, self.isLost) = (number, id, root, junction, role, cursor, isLost)

@@ -37,6 +37,13 @@ extension FeedApplier {
         return inode
     }
 
+    /// The right was taken and given again before this mount had left the folder: it is listed again when that is done.
+    func comesBack(_ entry: Entry, in parent: InodeNumber) {
+        guard let shared = nodes[entry.node]?.shared, let known = known(shared.namespace) else { return }
+        known.comesBackIn = parent
+        known.isGivenAgain = true
+    }
+
     /// Unsent changes of a folder that may only be read cannot stay in it: it is left, and comes anew.
     private mutating func giveUp(_ shared: Namespace) throws(FileSystemError) {
         shared.isLost = true

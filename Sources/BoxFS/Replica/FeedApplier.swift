@@ -106,7 +106,7 @@ struct FeedApplier {
             if tree.isJunction(inode), namespace.isHome, inode.id == entry.node { return }
             return try removeEntry(parent.number, entry.name, current.inode)
         }
-        guard let inode = try inode(for: entry.node) else { return }
+        guard let inode = try inode(for: entry.node) else { return comesBack(entry, in: parent.number) }
         defer { tree.releaseIfUnused(inode) }
         if current?.inode == inode.number {
             try tree.change {

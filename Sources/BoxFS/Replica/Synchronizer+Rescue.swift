@@ -16,8 +16,10 @@ extension Synchronizer {
                 notify(events)
                 // Chunks of older versions are named nowhere here: whatever no file that stays names goes.
                 tree.cache.dropClean(except: try tree.namedChunks())
-                let reason = namespace.comesBackIn == nil
-                    ? "You are no longer in the shared folder \(namespace.name ?? "")" : "The shared folder \(namespace.name ?? "") may only be read now"
+                if namespace.comesBackIn != nil { hydrateSignal.raise() }
+                let name = namespace.name ?? ""
+                let reason = namespace.isGivenAgain ? "You were not in the shared folder \(name) for a while"
+                    : namespace.comesBackIn == nil ? "You are no longer in the shared folder \(name)" : "The shared folder \(name) may only be read now"
                 if let kept { note("\(reason): \(kept)") }
                 // Its records went without being sent.
                 acknowledge(upTo: try tree.lock.withLock { () throws(FileSystemError) in try tree.acknowledgedLog() })
