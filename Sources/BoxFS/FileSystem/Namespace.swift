@@ -46,6 +46,8 @@ final class Namespace: @unchecked Sendable {
                 number: row[0], id: id, root: InodeNumber(rawValue: UInt64(row[2] as Int64)), junction: (row[3] as Data?).flatMap { NodeID(bytes: $0) },
                 role: role, cursor: row[5], isLost: row[6])
             namespace.caughtUp = row[7]
+            // An earlier process was leaving it, and may have heard that it was given again: then its new place was passed over.
+            if namespace.isLost { (namespace.comesBackIn, namespace.isGivenAgain) = (.root, true) }
             return namespace
         }
     }
