@@ -48,9 +48,8 @@ extension MountedFileSystem {
 
     func read(_ id: HandleID, offset: Int64, count: Int) throws(FileSystemError) -> [ReadPiece] {
         if id.isOfVersions {
-            let opened = try versions.opened(id)
-            guard case .file(let file, let number) = opened.content else { throw .isDirectory }
-            return try read(file, of: number, opened.readAhead.withLock { $0.window(offset: offset, count: count) }, offset, count)
+            let opened = try versions.opened(id), file = try opened.file()
+            return try read(file.content, of: file.of, opened.readAhead.withLock { $0.window(offset: offset, count: count) }, offset, count)
         }
         let handle = try handle(id)
         return try read(content(handle.inode), of: handle.inode.number, handle.readAhead.withLock { $0.window(offset: offset, count: count) }, offset, count)
@@ -160,11 +159,8 @@ extension MountedFileSystem {
         let seekData: Int32 = 3, seekHole: Int32 = 4     // lseek(2)
         guard offset >= 0 else { throw .noSuchOffset }
         guard whence == seekData || whence == seekHole else { throw .invalid }
-        if id.isOfVersions {
-            guard case .file(let file, _) = try versions.opened(id).content else { throw .isDirectory }
-            return Int64(try file.seek(UInt64(offset), data: whence == seekData))
-        }
-        return Int64(try content(try handle(id).inode).seek(UInt64(offset), data: whence == seekData))
+        let file = id.isOfVersions ? try versions.opened(id).file().content : try content(handle(id).inode)
+        return Int64(try file.seek(UInt64(offset), data: whence == seekData))
     }
 
     func copyFileRange(

@@ -16,20 +16,9 @@ extension Synchronizer {
                 waiter.finish(error.map(Self.translated))
             })
         case .directory(let number): hydrate(number) { waiter.finish($0) }
-        case .manifest(let number):
-            Task {
-                do throws(FileSystemError) {
-                    try await self.fetchManifest(number, waiter)
-                    waiter.finish(nil)
-                } catch { waiter.finish(error) }
-            }
-        case .versions(let number), .version(_, let number):
-            Task {
-                do throws(FileSystemError) {
-                    if case .version(let id, _) = missing { try await self.fetchContent(of: id, number, waiter) } else { try await self.fetchVersions(of: number, waiter) }
-                    waiter.finish(nil)
-                } catch { waiter.finish(error) }
-            }
+        case .manifest(let number): bring(waiter) { [self] () throws(FileSystemError) in try await fetchManifest(number, waiter) }
+        case .versions(let number): bring(waiter) { [self] () throws(FileSystemError) in try await fetchVersions(of: number, waiter) }
+        case .version(let id, let number): bring(waiter) { [self] () throws(FileSystemError) in try await fetchContent(of: id, number, waiter) }
         case .cacheRoom:
             let last = logOpenFiles(), acknowledged = state.withLock(\.acknowledged)
             guard last > acknowledged else {    // nothing that could be sent
@@ -47,6 +36,15 @@ extension Synchronizer {
             waitForUpload(upTo: tree.lock.withLock { tree.lastLog }) { waiter.finish($0 ? nil : .io) }
         }
         return waiter
+    }
+
+    private func bring(_ waiter: Waiter, _ work: @escaping @Sendable () async throws(FileSystemError) -> Void) {
+        Task {
+            do throws(FileSystemError) {
+                try await work()
+                waiter.finish(nil)
+            } catch { waiter.finish(error) }
+        }
     }
 
     private var sentBytes: @Sendable () -> UInt64 { { [counters = remote.engine.settings.counters] in counters.sent.load(ordering: .relaxed) } }

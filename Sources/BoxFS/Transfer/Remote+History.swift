@@ -7,11 +7,15 @@ extension Remote {
 
     /// One page of a file's history, newest first.
     func versions(_ namespace: NamespaceID, path file: String, after: String?) async throws(RemoteError) -> VersionPage {
-        try await get(path(namespace, "versions?path=\(Self.escaped(file))" + (after.map { "&after=" + Self.escaped($0) } ?? "")))
+        try await versions(namespace, "path=\(Self.escaped(file))", after)
     }
 
     func versions(_ namespace: NamespaceID, node: NodeID, after: String?) async throws(RemoteError) -> VersionPage {
-        try await get(path(namespace, "versions?node=\(node)" + (after.map { "&after=" + Self.escaped($0) } ?? "")))
+        try await versions(namespace, "node=\(node)", after)
+    }
+
+    private func versions(_ namespace: NamespaceID, _ file: String, _ after: String?) async throws(RemoteError) -> VersionPage {
+        try await get(path(namespace, "versions?\(file)" + (after.map { "&after=" + Self.escaped($0) } ?? "")))
     }
 
     func version(_ namespace: NamespaceID, _ version: VersionID) async throws(RemoteError) -> VersionInformation {

@@ -42,6 +42,12 @@ final class VersionsFolder: Sendable {
             case file(FileContent, of: InodeNumber)
         }
         init(_ number: InodeNumber, _ content: Content) { (self.number, self.content) = (number, content) }
+
+        /// An open version's bytes, and the file that it is of.
+        func file() throws(FileSystemError) -> (content: FileContent, of: InodeNumber) {
+            guard case .file(let content, let inode) = content else { throw .isDirectory }
+            return (content, inode)
+        }
     }
 
     private struct State {
