@@ -10,7 +10,8 @@ let settings: [SwiftSetting] = [
 let package = Package(
     name: "boxfs",
     products: [
-        .executable(name: "boxfs", targets: ["BoxFS"]),
+        .executable(name: "boxfs", targets: ["Launcher"]),
+        .executable(name: "boxfs-command", targets: ["BoxFS"]),
         .executable(name: "boxfs-server", targets: ["Server"]),
     ],
     dependencies: [
@@ -27,15 +28,19 @@ let package = Package(
     ],
     targets: [
         .systemLibrary(name: "CFuse3", path: "Sources/CLibs/CFuse3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
-        .systemLibrary(name: "CLinux", path: "Sources/CLibs/CLinux"),
+        .target(name: "CLinux", path: "Sources/CLibs/CLinux"),
         .systemLibrary(name: "CCurl", path: "Sources/CLibs/CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "COpenSSL", path: "Sources/CLibs/COpenSSL", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CGit2", path: "Sources/CLibs/CGit2", pkgConfig: "libgit2", providers: [.apt(["libgit2-dev"])]),
-        .target(name: "Shared", dependencies: ["COpenSSL"], swiftSettings: settings),
+        .target(name: "Shared", dependencies: ["CLinux", "COpenSSL"], swiftSettings: settings),
         .target(
             name: "ChunkCache",
             dependencies: ["Shared", .product(name: "GRDB", package: "GRDB.swift")],
             swiftSettings: settings),
+        .executableTarget(
+            name: "Launcher",
+            // C alone: scripts would wait for the Swift runtime's libraries at each `boxfs flush`.
+            linkerSettings: [.unsafeFlags(["-nostartfiles", "-static-executable"], .when(configuration: .release))]),
         .executableTarget(
             name: "BoxFS",
             dependencies: [
@@ -70,7 +75,7 @@ let package = Package(
         .testTarget(
             name: "ServerTests",
             dependencies: [
-                "Server", "Shared", .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                "BoxFS", "ChunkCache", "Server", "Shared", .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: settings),
         .testTarget(name: "ChunkCacheTests", dependencies: ["ChunkCache", "Shared"], swiftSettings: settings),

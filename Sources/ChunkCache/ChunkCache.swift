@@ -241,6 +241,11 @@ public final class ChunkCache: Sendable {
         throw failure == ENOSPC ? .full : .io("renaming a chunk file: errno \(failure)")
     }
 
+    /// Gives a chunk's file one more name, under which it stays when the chunk is evicted (on the same file system). False, with errno, if it cannot.
+    public func link(_ reference: ChunkReference, to name: String) -> Bool {
+        withFile(reference.hash) { Glibc.link(path(reference.hash), name) == 0 }
+    }
+
     // MARK: Claims and room
 
     /// One more reason to keep the chunk until the server has it.

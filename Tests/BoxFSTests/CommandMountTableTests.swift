@@ -18,6 +18,7 @@ import Testing
         #expect(table.mounts.count == 6)
         #expect(table.mounts.filter(\.isBoxFS).map(\.mountPoint) == ["/home/ada/Box", "/home/ada/My Box\\"])
         #expect(table.mount(at: "/home/ada/Box")?.user == 1000)
+        #expect(table.mount(at: "/home/ada/Box")?.minor == "40")
     }
 
     @Test(arguments: [

@@ -107,10 +107,12 @@ final class NothingElsewhere: MissingFetcher {
     }
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber) {}
     func attributesChanged(_ inode: InodeNumber) {}
-    func versions(of inode: InodeNumber) -> [VersionInformation]? { nil }
+    func versions(of file: NodeID) -> [VersionInformation]? { nil }
+    func removed(from folder: NodeID) -> [TrashItem]? { nil }
     func takeContent(of version: VersionID) -> [ChunkReference]? { nil }
     let givenUp = Mutex(0)
     func changeGivenUp() { givenUp.withLock { $0 += 1 } }
+    var acknowledgedLog: Int64 { 0 }
     func isUploaded(_ inode: InodeNumber) -> Bool { false }
     var quota: (limit: UInt64?, used: UInt64) { (nil, 0) }
 }

@@ -35,8 +35,7 @@ import Testing
             }
             scrubber.start()
             found.wait(for: count)
-            scrubber.stop()
-            usleep(50_000)
+            scrubber.stop(within: 60)
             return found.hashes.withLock { $0 }
         }
         let first = scrub(until: 3), second = scrub(until: 8 - first.count)

@@ -72,4 +72,71 @@ import Testing
         #expect(fsck.status == 0, "\(fsck.output)")
         print("crash: \(written.count) files closed and kept")
     }
+
+    /// As if a thread of the killed process waited in the kernel, where no signal reaches it: its end of the connection is still held.
+    @Test func aKilledMountLetsGoOfThoseWhoWait() throws {
+        let drive = try Drive(seconds: 60)
+        defer { drive.end() }
+        let one = try drive.mount("one")
+        try one.write("file", [1, 2, 3])
+        try one.flush()
+        #expect(try one.boxfs(["cache", "drop", one.path]).status == 0)
+        let holder = Process(), said = Pipe(), ending = Pipe()
+        holder.executableURL = URL(fileURLWithPath: "/usr/bin/python3")
+        holder.arguments = ["-c", """
+            import ctypes, os, sys
+            process = int(sys.argv[1])
+            handle, held = os.pidfd_open(process), 0
+            for number in os.listdir(f"/proc/{process}/fd"):
+                if os.readlink(f"/proc/{process}/fd/{number}") == "/dev/fuse":
+                    SYS_pidfd_getfd = 438
+                    held += ctypes.CDLL(None).syscall(SYS_pidfd_getfd, handle, int(number), 0) >= 0
+            print(held, flush=True)
+            sys.stdin.read()
+            """, "\(try #require(one.process).processIdentifier)"]
+        (holder.standardOutput, holder.standardInput) = (said, ending)
+        try holder.run()
+        #expect(String(decoding: said.fileHandleForReading.availableData, as: UTF8.self) != "0\n")
+        drive.signalServer(SIGSTOP)
+        let reader = Process()
+        reader.executableURL = URL(fileURLWithPath: "/bin/cat")
+        reader.arguments = [one("file")]
+        reader.standardError = Pipe()
+        try reader.run()
+        usleep(300_000)
+        #expect(reader.isRunning, "it waits for the server")
+        one.killProcess()
+        try eventually("the reader's call ends", seconds: 5) { !reader.isRunning }
+        #expect(reader.terminationStatus == 1)
+        var space = statvfs()
+        #expect(statvfs(one.path, &space) == -1 && errno == ENOTCONN)
+        try ending.fileHandleForWriting.close()
+        holder.waitUntilExit()
+        drive.signalServer(SIGCONT)
+    }
+
+    /// The processes that end connections go with the mounts, also with one that is killed before its own is ready.
+    @Test func aMountThatIsKilledAtOnceLeavesNoProcess() throws {
+        func guards() -> Set<String> {
+            Set(((try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []).filter { process in
+                let words = (try? String(contentsOfFile: "/proc/\(process)/cmdline", encoding: .utf8))?.split(separator: "\0") ?? []
+                return words.dropFirst().first == "--guard"
+            })
+        }
+        let drive = try Drive()
+        defer { drive.end() }
+        let before = guards()
+        let one = try drive.mount("one")
+        try eventually("it has a guard") { guards().count == before.count + 1 }
+        for round in 0..<10 {
+            usleep(UInt32(round * 700))
+            one.kill()
+            try one.start()
+        }
+        one.kill()
+        try eventually("all have gone", seconds: 5) { guards().isSubset(of: before) }
+        try one.start()
+        try one.unmount()
+        #expect(guards().isSubset(of: before))
+    }
 }

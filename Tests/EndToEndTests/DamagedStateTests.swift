@@ -101,7 +101,11 @@ import Testing
         let drive = try Drive()
         defer { drive.end() }
         var random = SeededGenerator("lost chunk")
-        let one = try drive.mount("one", ["--upload-limit", "64KiB"])
+        let proxy = try FaultProxy(to: drive.port)
+        defer { proxy.end() }
+        let one = try drive.mount("one", through: proxy)
+        #expect(try one.names() == [])
+        proxy.fault = .silent      // nothing arrives
         let lost = random.bytes(700_000), kept = random.bytes(400_000)
         try one.write("lost", lost)
         try one.write("kept", kept)
@@ -114,11 +118,10 @@ import Testing
             let sizes = try FileManager.default.contentsOfDirectory(atPath: dirty).compactMap { (try? FileManager.default.attributesOfItem(atPath: "\(dirty)/\($0)"))?[.size] as? Int }
             return try sizes.allSatisfy { $0 == 0 } && chunk(lost) != nil && chunk(kept) != nil
         }
-        drive.stopServer(SIGKILL)
         one.kill()
         #expect(unlink("\(chunks)/\(try #require(try chunk(lost)))") == 0)
-        try drive.startServer()
-        try one.start([])
+        proxy.fault = .none
+        try one.start()
         try one.write("later", [1, 2, 3])
         let flushed = try one.boxfs(["flush", "--timeout", "30", one.path])
         #expect(flushed.status == 0, "\(flushed)")

@@ -104,6 +104,11 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
         try run(Self.binaries + "/boxfs-server", ["fsck", "--bytes", "--data", root + "/data"])
     }
 
+    func collectGarbage(environment more: [String: String] = [:]) throws -> (status: Int32, output: String) {
+        try run(
+            Self.binaries + "/boxfs-server", ["gc", "--data", root + "/data"], environment: ProcessInfo.processInfo.environment.merging(more) { _, new in new })
+    }
+
     /// Bytes of all chunks that the server keeps.
     func chunkBytes() throws -> Int {
         let folder = root + "/data/objects"
@@ -115,8 +120,12 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
 
     // MARK: Mounts
 
-    func mount(_ name: String, account: String = "ann", _ options: [String] = [], through proxy: FaultProxy? = nil) throws -> Mount {
+    /// - Parameter environment: of the mount's own process.
+    func mount(
+        _ name: String, account: String = "ann", _ options: [String] = [], through proxy: FaultProxy? = nil, environment: [String: String] = [:]
+    ) throws -> Mount {
         let mount = Mount(drive: self, name: name)
+        mount.moreEnvironment = environment
         try FileManager.default.createDirectory(atPath: mount.path, withIntermediateDirectories: true)
         let login = try mount.boxfs(["login", proxy?.url ?? url, "--user", account, "--password-stdin"], input: "secret of \(account)\n")
         try #require(login.status == 0, "\(login.output)")
@@ -196,19 +205,9 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         guard let process, process.isRunning else { return }
         Glibc.kill(process.processIdentifier, SIGKILL)
         for _ in 0..<1000 where process.isRunning { usleep(5_000) }
-        if process.isRunning {
+        guard !process.isRunning else {
             Issue.record("the killed mount process of \(path) waits in the kernel for itself")
-            abortConnection()
-        }
-        process.waitUntilExit()
-    }
-
-    /// Answers all that waits for the mount with an error (Documentation/filesystems/fuse.rst).
-    private func abortConnection() {
-        for line in ((try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? "").split(separator: "\n") {
-            let words = line.split(separator: " ")
-            guard words.count > 4, words[4] == path, let device = words[2].split(separator: ":").last else { continue }
-            try? "1".write(toFile: "/sys/fs/fuse/connections/\(device)/abort", atomically: false, encoding: .utf8)
+            return
         }
     }
 
@@ -246,6 +245,17 @@ final class Mount: @unchecked Sendable {       // see `Drive`
     }
 
     func read(_ name: String) -> [UInt8]? { (try? Data(contentsOf: URL(fileURLWithPath: self(name)))).map { Array($0) } }
+
+    /// By copy_file_range(2).
+    func copyWithin(_ source: String, to target: String) throws {
+        let copied = try run("python3", ["-c", """
+            import os, sys
+            source, target, done = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_RDWR | os.O_CREAT), 0
+            while part := os.copy_file_range(source, target, 1 << 30, offset_src=done, offset_dst=done): done += part
+            assert done == os.fstat(source).st_size
+            """, self(source), self(target)])
+        try #require(copied.status == 0, "\(copied.output)")
+    }
 
     func names(_ directory: String = ".") throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: self(directory)).sorted() }
 }

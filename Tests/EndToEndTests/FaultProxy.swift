@@ -14,6 +14,8 @@ enum Fault: Equatable, Sendable {
     case silent
     /// As `silent`, but connections that saw it stay silent for ever: new ones work as soon as it is over.
     case blackHole
+    /// Connections that ask for changes are as with `silent`; all others work. What such a connection asked before counts.
+    case withoutNews
     /// Nobody listens; connections are reset.
     case refuse
     /// Connections are reset (RST) after so many bytes, both directions together.
@@ -38,8 +40,8 @@ final class FaultProxy: Sendable {
         var random = SystemRandomNumberGenerator()
     }
     private let state = Mutex(State())
-    /// Connections that were taken, and bits that were flipped, so far.
-    let connections = Atomic<Int>(0), flips = Atomic<Int>(0)
+    /// Connections that were taken, bits that were flipped, and bytes that went to the server, so far.
+    let connections = Atomic<Int>(0), flips = Atomic<Int>(0), sent = Atomic<Int>(0)
 
     /// - Parameter target: the server's port, on loopback.
     init(to target: Int) throws {
@@ -169,6 +171,7 @@ final class FaultProxy: Sendable {
             let count = recv(from, &buffer, buffer.count, 0)
             if count < 0, errno == EINTR { continue }
             if count < 0 { return link.reset() }
+            if !isAnswer, buffer.starts(with: Array("POST /v1/changes".utf8)) { link.asksForChanges.store(true, ordering: .relaxed) }
             guard pass(link) else { return }
             if count == 0 {
                 shutdown(to, Int32(SHUT_WR))
@@ -183,7 +186,8 @@ final class FaultProxy: Sendable {
     private func pass(_ link: Link) -> Bool {
         while !link.isReset.load(ordering: .relaxed) {
             let fault = fault
-            if !link.isForgotten.load(ordering: .relaxed), fault != .silent, fault != .blackHole { return true }
+            let isSilent = fault == .silent || fault == .blackHole || fault == .withoutNews && link.asksForChanges.load(ordering: .relaxed)
+            if !link.isForgotten.load(ordering: .relaxed), !isSilent { return true }
             usleep(5_000)
         }
         return false
@@ -220,6 +224,7 @@ final class FaultProxy: Sendable {
                 return false
             }
             done += part
+            if !isAnswer { sent.add(part, ordering: .relaxed) }
         }
         return true
     }
@@ -259,7 +264,7 @@ final class FaultProxy: Sendable {
     /// One connection of a client and ours to the server for it.
     private final class Link: Sendable {
         let client: Int32, server: Int32
-        let isForgotten = Atomic<Bool>(false), isReset = Atomic<Bool>(false)
+        let isForgotten = Atomic<Bool>(false), isReset = Atomic<Bool>(false), asksForChanges = Atomic<Bool>(false)
         let passed = Atomic<Int>(0)
         private let pumps = Atomic<Int>(2)
 

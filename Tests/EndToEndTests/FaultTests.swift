@@ -85,18 +85,18 @@ import Testing
             let signalled = Date()
             Glibc.kill(readers[index].processIdentifier, signal)
             readers[index].waitUntilExit()
-            problems.expect(Date().timeIntervalSince(signalled) < 1 && readers[index].terminationReason == .uncaughtSignal)
+            problems.expect(Date().timeIntervalSince(signalled) < Problems.allowance && readers[index].terminationReason == .uncaughtSignal)
         }
         try worksOffline(mount, here, problems)
         try problems.expect(problems.within(1, "boxfs status") { try mount.boxfs(["status", mount.path]) }.status == 0)
         let (bytes, error, seconds) = try reading.result(seconds: 20)
-        problems.expect(bytes == nil && error == EIO && seconds > deadline - 0.5 && seconds < deadline + 1.5, "\(error) after \(seconds) s")
+        problems.expect(bytes == nil && error == EIO && seconds > deadline - 0.5 && seconds < deadline + 0.5 + Problems.allowance, "\(error) after \(seconds) s")
         for reader in readers.dropFirst(3) {
             reader.waitUntilExit()
             problems.expect(reader.terminationReason == .exit && reader.terminationStatus == 1)
         }
         let last = Date().timeIntervalSince(start)
-        problems.expect(last < deadline + 1.5, "the readers ended after \(last) s")
+        problems.expect(last < deadline + 0.5 + Problems.allowance, "the readers ended after \(last) s")
 
         // Also while reads wait whose programs were killed.
         for reader in try (10..<20).map({ try startReader(mount("away\($0)")) }) {

@@ -106,19 +106,20 @@ import Testing
         defer { drive.end() }
         let one = try drive.mount("one"), two = try drive.mount("two")
         try FileManager.default.createDirectory(atPath: one("many"), withIntermediateDirectories: true)
-        for index in 0..<260 { try one.write("many/f\(index)", Array("\(index)".utf8)) }
+        // More than a page of the feed.
+        for index in 0..<1100 { try one.write("many/f\(index)", Array("\(index)".utf8)) }
         try one.flush()
-        try eventually("two has them") { (try? two.names("many").count) == 260 }
+        try eventually("two has them") { (try? two.names("many").count) == 1100 }
         #expect(try run("/bin/rm", ["-rf", one("many")]).status == 0)
         try one.flush()
         try eventually("two lost them") { !FileManager.default.fileExists(atPath: two("many")) }
         let events = lines(try command(one, ["undo", "list", "--mount", one.path]))
         try #require(events.count == 1)
-        #expect(events[0].contains("260 files removed in many"))
+        #expect(events[0].contains("1100 files removed in many"))
         #expect(try command(two, ["status", two.path]).contains("ATTENTION"))
-        #expect(try command(two, ["undo", String(events[0].prefix(36)), "--mount", two.path]).hasPrefix("260 files restored"))
+        #expect(try command(two, ["undo", String(events[0].prefix(36)), "--mount", two.path]).hasPrefix("1100 files restored"))
         for mount in [one, two] {
-            try eventually("\(mount.path) has them again") { (try? mount.names("many").count) == 260 }
+            try eventually("\(mount.path) has them again") { (try? mount.names("many").count) == 1100 }
             #expect(text(mount, "many/f17") == "17")
         }
         #expect(try !command(one, ["status", one.path]).contains("ATTENTION"))
@@ -158,6 +159,44 @@ import Testing
             try eventually("\(mount.path) lost the copy") { try mount.names() == ["note.txt", "poem"] }
         }
         #expect(try command(one, ["conflicts", "--mount", one.path]) == "")
+        #expect(try drive.fsck().status == 0)
+    }
+
+    /// Real programs save a file that was moved and edited elsewhere while they were away: sed by a rename, vim, which moves the old file
+    /// aside, and one that writes into the file.
+    @Test func editsOfAMovedFileGoWhereItIs() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one"), two = try drive.mount("two")
+        let poem = (1...9).map { "line \($0)\n" }.joined(), names = ["sed", "vim", "shell"]
+        #expect(mkdir(one("archive"), 0o755) == 0)
+        for name in names { try one.write(name, Array(poem.utf8)) }
+        try one.flush()
+        for name in names { try eventually("two has \(name)") { text(two, name) == poem } }
+        _ = try two.names("archive")
+        try two.unmount()
+        for name in names {
+            #expect(rename(one(name), one("archive/moved " + name)) == 0)
+            try write(one, "archive/moved " + name, poem.replacingOccurrences(of: "line 2\n", with: "by one\n"))
+        }
+        drive.stopServer()
+        try two.start()
+        for name in names { #expect(text(two, name) == poem) }
+        #expect(try run("sed", ["-i", "s/line 8/by two/", two("sed")]).status == 0)
+        #expect(try run("vim", ["-u", "NONE", "-N", "-es", "-c", "set backupcopy=no writebackup", "-c", "8s/.*/by two/", "-c", "wq", two("vim")]).status == 0)
+        try two.write("shell", Array(poem.replacingOccurrences(of: "line 8\n", with: "by two\n").utf8))
+        try drive.startServer()
+        try two.flush()
+        let merged = poem.replacingOccurrences(of: "line 2\n", with: "by one\n").replacingOccurrences(of: "line 8\n", with: "by two\n")
+        for mount in [one, two] {
+            for name in names { try eventually("\(mount.path) has the merge of \(name)") { text(mount, "archive/moved " + name) == merged } }
+            try eventually("nothing is left of the old names") { try mount.names() == ["archive"] }
+            #expect(try mount.names("archive") == names.map { "moved " + $0 }.sorted())
+        }
+        for name in names {
+            let history = try command(one, ["history", one("archive/moved " + name)])
+            #expect(history.contains("merge of") && lines(history).count >= 3, "\(history)")
+        }
         #expect(try drive.fsck().status == 0)
     }
 }

@@ -43,6 +43,28 @@ import Testing
         try mount.unmount()
     }
 
+    /// Neither appending nor overwriting needs a row on the disk: the first sync of the file did, and the last, fsync(2), which owes the mtime.
+    @Test func fdatasyncSyncsTheDataAlone() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one")
+        drive.signalServer(SIGSTOP)     // a commit that is answered makes the next sync a whole one
+        let file = open(mount("file"), O_WRONLY | O_CREAT, 0o644)
+        let bytes = [UInt8](repeating: 1, count: 5000)
+        func append(_ index: Int) { #expect(pwrite(file, bytes, bytes.count, off_t(index * 4000)) == bytes.count && fdatasync(file) == 0) }
+        append(0)
+        usleep(500_000)                 // until the first commit is cut, and what it froze was written anew
+        for index in 1...5 { append(index) }
+        _ = try stats(mount, ["--reset"])
+        for index in 0...50 { append(index) }
+        let report = try stats(mount)
+        #expect(report["dataSyncs", "count"] as? Int == 51 && report["logSyncs", "count"] as? Int ?? 0 <= 5, "\(report)")
+        #expect(fsync(file) == 0)
+        #expect(try stats(mount)["logSyncs", "count"] as? Int ?? 0 >= 1)
+        close(file)
+        drive.signalServer(SIGCONT)
+    }
+
     /// Of a file that is written to, the kernel asks only once whether it has capabilities to be cleared (boxfs_clear_privileges_here).
     @Test func writesAskForNoCapabilities() throws {
         let drive = try Drive()

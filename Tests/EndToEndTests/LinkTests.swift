@@ -38,6 +38,8 @@ import Testing
         let body = random.bytes(5_000_001)
         try mount.write("größe.bin", body)
         let address = try link([mount("größe.bin"), "--max-downloads", "12"]), file = drive.root + "/got"
+        let head = try run("curl", ["-sf", "--head", address + "/download"])
+        #expect(head.status == 0 && head.output.contains("Content-Length: 5000001"), "\(head.output)")
         let page = try curl(["-H", "Accept: text/html", address])
         #expect(page.status == 200 && page.text.contains("größe.bin") && page.text.contains("Content-Security-Policy: default-src 'none'"), "\(page.text)")
         #expect(!page.text.contains("<script"))
@@ -159,8 +161,11 @@ import Testing
         #expect(try curl(["-T", small, address + "/upload/a%20%C3%A4"]).status == 201)
         #expect(try curl(["-T", small, address + "/upload/.."]).status != 201)
         try eventually("the second file is on the mount") { mount.read("inbox/a ä") == Array("few bytes".utf8) }
-        #expect(try mount.names("inbox") == ["a ä", "hidden", "pho to.raw"])
-        #expect(try shown(address)["receivedBytes"] as? Int == 4_500_009)
+        // To the address itself, as somebody does who was told nothing else.
+        #expect(try curl(["-F", "file=@\(small);filename=plain", address]).status == 200)
+        try eventually("the third file is on the mount") { mount.read("inbox/plain") == Array("few bytes".utf8) }
+        #expect(try mount.names("inbox") == ["a ä", "hidden", "pho to.raw", "plain"])
+        #expect(try shown(address)["receivedBytes"] as? Int == 4_500_018)
         #expect(try drive.fsck().status == 0)
     }
 }

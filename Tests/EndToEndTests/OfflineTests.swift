@@ -119,4 +119,19 @@ import Testing
         try drive.startServer()
         try eventually("it is there again") { two.read(last + "/file") == [7] }
     }
+
+    /// Who mounts and walks away has a folder to work in.
+    @Test func aNewMountNeedsTheServerNoMore() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let first = try drive.mount("one")
+        try first.write("known", [1])
+        try first.unmount()
+        let mount = try drive.mount("two", ["--deadline", "2"])
+        drive.stopServer()
+        #expect(try mount.names() == ["known"])
+        try mount.write("file", [1])
+        try drive.startServer()
+        try mount.unmount()
+    }
 }

@@ -124,6 +124,24 @@ import Testing
         drive.end()
     }
 
+    /// Programs that have files open see an error, not an empty file.
+    @Test func openFilesEndWithTheRight() throws {
+        let (drive, ann, bob) = try two()
+        let open = Glibc.open(bob("docs/a"), O_RDWR)
+        var bytes = [UInt8](repeating: 0, count: 10)
+        #expect(pread(open, &bytes, 10, 0) == 3)
+        try done(try ann.boxfs(["share", "remove", ann("docs"), "bob"]))
+        try eventually("the folder is gone") { try bob.names().isEmpty }
+        #expect(pwrite(open, bytes, 1, 0) == -1 && (errno == EROFS || errno == ESTALE))
+        try eventually("its open files too") { pread(open, &bytes, 10, 0) != 3 }
+        #expect(pread(open, &bytes, 10, 0) == -1 && errno == ESTALE)
+        var status = stat()
+        #expect(fstat(open, &status) == -1 && errno == ESTALE)
+        close(open)
+        try bob.unmount()
+        drive.end()
+    }
+
     @Test func whatWasNotSentIsRescuedWhenTheRightIsGone() throws {
         let (drive, ann, bob) = try two()
         _ = bob.read("docs/a")
@@ -159,6 +177,44 @@ import Testing
         try done(try ann.boxfs(["share", "add", ann("docs"), "bob", "--role", "viewer"]))
         try eventually("the folder is back") { text(bob, "docs/sub/b") == "two" }
         #expect(try drive.fsck().status == 0)
+        drive.end()
+    }
+
+    /// Not only content: what was made is kept as it was made, the rest is listed, and said.
+    @Test func unsentFoldersLinksAndRenamesAreKept() throws {
+        let (drive, ann, bob) = try two()
+        try ann.write("docs/gone", Array("three".utf8))
+        try ann.write("docs/other", Array("four".utf8))
+        try eventually("bob has all") { text(bob, "docs/gone") == "three" && text(bob, "docs/other") == "four" }
+        drive.stopServer()
+        try FileManager.default.createDirectory(atPath: bob("docs/new/deep"), withIntermediateDirectories: true)
+        try bob.write("docs/new/empty", [])
+        #expect(symlink("../a", bob("docs/new/link")) == 0)
+        #expect(rename(bob("docs/a"), bob("docs/sub/a2")) == 0)
+        #expect(unlink(bob("docs/gone")) == 0)
+        #expect(chmod(bob("docs/sub/b"), 0o600) == 0)
+        #expect(link(bob("docs/other"), bob("docs/hard")) == 0)
+        try bob.write("docs/passing", [1])
+        #expect(unlink(bob("docs/passing")) == 0)
+        try bob.unmount(["--now"])
+        try drive.startServer()
+        try eventually("the owner can share") { try ann.boxfs(["share", "remove", ann("docs"), "bob"]).status == 0 }
+        try bob.start()
+        try eventually("the folder is gone") { try bob.names().isEmpty }
+        var told = ""
+        try eventually("status says so") {
+            told = try bob.boxfs(["status", bob.path]).output
+            return told.contains("no longer in the shared folder docs: one file, 2 folders and one symbolic link with changes that were not sent are kept in ")
+        }
+        #expect(told.contains("4 changes of names or attributes that were not sent are listed in "), "\(told)")
+        let rescue = bob.stateFolder + "/rescue", folder = rescue + "/" + (try #require(try FileManager.default.contentsOfDirectory(atPath: rescue).first))
+        #expect(try FileManager.default.subpathsOfDirectory(atPath: folder).sorted() == ["new", "new/deep", "new/empty", "new/link", "not sent.txt"])
+        #expect(try FileManager.default.destinationOfSymbolicLink(atPath: folder + "/new/link") == "../a")
+        #expect(FileManager.default.contents(atPath: folder + "/new/empty") == Data())
+        #expect(try String(contentsOfFile: folder + "/not sent.txt", encoding: .utf8).split(separator: "\n") == [
+            "renamed a to sub/a2", "removed gone", "changed owner or permissions of sub/b", "made the hard link hard",
+        ])
+        #expect(text(ann, "docs/a") == "one" && text(ann, "docs/gone") == "three")
         drive.end()
     }
 
@@ -225,6 +281,29 @@ import Testing
             #expect(text(bob, "docs/a") == "one")
             try bob.unmount()
         }
+        #expect(try drive.fsck().status == 0)
+        drive.end()
+    }
+
+    /// Conflicts in shared folders are listed from anywhere in the tree, with the paths of the tree.
+    @Test func conflictsInSharedFoldersAreListed() throws {
+        let (drive, ann, bob) = try two()
+        _ = bob.read("docs/a")
+        try bob.unmount()
+        try ann.write("docs/a", Array("by ann".utf8))
+        try ann.flush()
+        drive.stopServer()
+        try bob.start()
+        try bob.write("docs/a", Array("by bob".utf8))
+        try drive.startServer()
+        try bob.flush()
+        for mount in [ann, bob] {
+            let listed = try mount.boxfs(["conflicts", "--mount", mount.path]).output
+            #expect(listed.hasPrefix("docs/a\n  copy    docs/a (conflicted copy, "), "\(listed)")
+        }
+        try done(try bob.boxfs(["resolve", bob("docs/a"), "--keep", "theirs"]))
+        #expect(try ann.boxfs(["conflicts", "--mount", ann.path]).output == "")
+        try eventually("the copy is gone") { try ann.names("docs") == ["a", "sub"] && text(ann, "docs/a") == "by ann" }
         #expect(try drive.fsck().status == 0)
         drive.end()
     }

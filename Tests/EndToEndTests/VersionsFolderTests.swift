@@ -38,8 +38,53 @@ import Testing
         #expect(try two.boxfs(["restore", two("docs/note.txt"), "--version", String(older.dropLast(4).suffix(12))]).status == 0)
         try eventually("it is restored") { one.read("docs/note.txt") == Array(texts[0].utf8) }
         try eventually("and that is a version as well") { try one.names(".boxfs/versions/docs/note.txt").count == 3 }
-        #expect(unlink(one("docs/data")) == 0)
-        try eventually("a removed file's are in the trash") { access(one(".boxfs/versions/docs/data"), F_OK) != 0 && errno == ENOENT }
+        #expect(try drive.fsck().status == 0)
+    }
+
+    /// What is in the trash is there too, whole folders of it, for every mount; what took its name comes first.
+    @Test func removedFilesAreReadAsFiles() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one"), two = try drive.mount("two")
+        func text(_ mount: Mount, _ folder: String) throws -> [String] {
+            try mount.names(".boxfs/versions/" + folder).compactMap { mount.read(".boxfs/versions/\(folder)/\($0)").map { String(decoding: $0, as: UTF8.self) } }.sorted()
+        }
+        #expect(try one.boxfs(["settings", "--version-every", "0s", "--mount", one.path]).status == 0)
+        try FileManager.default.createDirectory(atPath: one("docs/deep/er"), withIntermediateDirectories: true)
+        #expect(symlink("note.txt", one("docs/link")) == 0)
+        for round in ["first", "second"] {
+            for name in ["docs/note.txt", "docs/deep/er/b", "stays"] { try one.write(name, Array("\(round) of \(name)".utf8)) }
+            try one.flush()
+        }
+        try eventually("two has all") { two.read("docs/deep/er/b") == Array("second of docs/deep/er/b".utf8) }
+        // The trash forgets after an hour what lived for less than a minute, not before.
+        #expect(unlink(one("docs/note.txt")) == 0 && unlink(one("docs/link")) == 0)
+        try one.flush()
+        #expect(try run("/bin/rm", ["-r", one("docs/deep")]).status == 0)
+        try one.flush()
+        for mount in [one, two] {
+            try eventually("\(mount.path) lost it") { try mount.names("docs").isEmpty }
+            try eventually("but not its versions") { try mount.names(".boxfs/versions/docs") == ["deep", "note.txt"] }
+            #expect(try text(mount, "docs/note.txt") == ["first of docs/note.txt", "second of docs/note.txt"])
+            #expect(try text(mount, "docs/deep/er/b") == ["first of docs/deep/er/b", "second of docs/deep/er/b"])
+            #expect(try mount.names(".boxfs/versions/docs/note.txt").allSatisfy { $0.hasSuffix(".txt") })
+        }
+        let found = try run("sh", ["-c", "cd '\(two.path)' && cat .boxfs/versions/docs/deep/er/b/* | wc -c && find .boxfs/versions -type f | wc -l"])
+        #expect(found.status == 0 && found.output == "47\n6\n", "\(found.output)")
+        // The name is taken again: the removed one is under another.
+        try one.write("docs/note.txt", Array("anew".utf8))
+        try one.flush()
+        try eventually("both are there") {
+            let names = try two.names(".boxfs/versions/docs")
+            return names.count == 3 && names.contains("note.txt") && names.contains { $0.hasPrefix("note (removed 20") && $0.hasSuffix("Z).txt") }
+        }
+        #expect(try text(two, "docs/note.txt") == ["anew"])
+        let other = try #require(try two.names(".boxfs/versions/docs").first { $0.hasPrefix("note (") })
+        #expect(try text(two, "docs/" + other) == ["first of docs/note.txt", "second of docs/note.txt"])
+        // Purged is gone.
+        #expect(try one.boxfs(["trash", "purge", "--all", "--mount", one.path]).status == 0)
+        try eventually("nothing is left of it") { try two.names(".boxfs/versions/docs") == ["note.txt"] }
+        try eventually("nor by its path") { access(two(".boxfs/versions/docs/deep"), F_OK) == -1 && errno == ENOENT }
         #expect(try drive.fsck().status == 0)
     }
 

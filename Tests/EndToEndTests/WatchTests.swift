@@ -77,4 +77,73 @@ import Testing
         try two.unmount()
         #expect(try drive.fsck().status == 0)
     }
+
+    /// The attributes that the kernel gets while a change is shown may be out of date when it takes them: it asks for them again.
+    @Test func attributesThatCameWhileAChangeWasShownAreAskedForAgain() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one"), two = try drive.mount("two")
+        let trace = try Trace(two)
+        defer { trace.end() }
+        func isTraced(_ operation: String, _ name: String, by process: Int32) -> Bool {
+            trace.lines.contains { $0["operation"] as? String == operation && $0["path"] as? String == name && $0["process"] as? Int == Int(process) }
+        }
+        let process = try #require(two.process?.processIdentifier)
+        try one.write("empty", [])
+        try one.write("full", [1, 2, 3])
+        try one.flush()
+        // Of an empty file only its appearance is shown.
+        for (name, last) in [("empty", "mknod"), ("full", "setattr")] {
+            try eventually("\(name) is shown") { isTraced(last, name, by: process) }
+            var status = stat()
+            #expect(stat(two(name), &status) == 0)
+            try eventually("\(name) is asked for") { isTraced("getattr", name, by: getpid()) }
+        }
+    }
+}
+
+/// A mount that is killed while it shows changes to watchers is gone at once: nothing of it waits in the kernel for itself.
+@Suite(.serialized) struct KilledWhileWatchedTests {
+    @Test func theProcessEnds() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one")
+        for round in 0..<6 {
+            let two = try drive.mount("two\(round)")
+            for index in 0..<200 { try one.write("f\(round)-\(index)", [1]) }
+            try one.flush()
+            usleep(UInt32.random(in: 0...40_000))
+            two.kill()      // fails the test if the process stays
+        }
+        try one.unmount()
+    }
+
+    /// The thread that shows changes has no descriptors. If another had none, what it tells the kernel would be lost, and what it reads and writes
+    /// would fail.
+    @Test func onlyTheThreadThatShowsChangesHasNoDescriptors() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let one = try drive.mount("one"), two = try drive.mount("two")
+        let process = try #require(two.process?.processIdentifier)
+        var most = 0
+        for round in 0..<20 {
+            for index in 0..<20 { try one.write("f\(round)-\(index)", [1]) }
+            try one.flush()
+            try eventually("the files of round \(round) are there") { access(two("f\(round)-19"), F_OK) == 0 }
+            for index in 0..<20 { #expect(unlink(one("f\(round)-\(index)")) == 0) }
+            try one.flush()
+            try eventually("the files of round \(round) are gone") { access(two("f\(round)-19"), F_OK) != 0 }
+            most = max(most, threadsWithoutDescriptors(process))
+        }
+        #expect(most == 1)
+    }
+
+    private func threadsWithoutDescriptors(_ process: Int32) -> Int {
+        let manager = FileManager.default, tasks = "/proc/\(process)/task"
+        return (try? manager.contentsOfDirectory(atPath: tasks))?.filter { task in
+            // nil: it ended meanwhile.
+            guard let names = try? manager.contentsOfDirectory(atPath: "\(tasks)/\(task)/fd") else { return false }
+            return !names.contains { (try? manager.destinationOfSymbolicLink(atPath: "\(tasks)/\(task)/fd/\($0)")) == "/dev/fuse" }
+        }.count ?? 0
+    }
 }

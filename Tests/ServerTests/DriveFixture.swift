@@ -25,6 +25,32 @@ final class MemoryChunkStore: ChunkStore {
         return locations
     }
 
+    func put<Body: AsyncSequence>(
+        _ reference: ChunkReference, arriving body: Body, keeps: Bool
+    ) async throws -> Made where Body.Element == ByteBuffer {
+        var bytes: [UInt8] = []
+        for try await piece in body { bytes += piece.readableBytesView }
+        guard !bytes.isEmpty else { throw ChunkStoreError.wrongLength }
+        return try await made(bytes, reference, keeps)
+    }
+
+    func put(
+        _ reference: ChunkReference, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece], keeps: Bool
+    ) async throws(ChunkStoreError) -> Made {
+        let length = Int(reference.length)
+        var bytes = Array(try await read(base).readableBytesView.prefix(length))
+        bytes += [UInt8](repeating: 0, count: length - bytes.count)
+        bytes.withUnsafeMutableBytes { chunk in delta.withUnsafeReadableBytes { ChunkDelta.lay(pieces, of: $0, over: chunk, at: 0) } }
+        return try await made(bytes, reference, keeps)
+    }
+
+    private func made(_ bytes: [UInt8], _ reference: ChunkReference, _ keeps: Bool) async throws(ChunkStoreError) -> Made {
+        let found = SHA256.hash(bytes)
+        guard found != reference.hash || bytes.count == reference.length else { throw .wrongLength }
+        guard keeps, found == reference.hash else { return (found, nil) }
+        return (found, try await put([(reference, ByteBuffer(bytes: bytes))])[0])
+    }
+
     func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer {
         guard let object = held.withLock({ $0[location.object] }) else { throw .notFound }
         return ByteBuffer(bytes: object.bytes[Int(location.offset)..<Int(location.offset) + Int(location.length)])
@@ -39,9 +65,17 @@ final class MemoryChunkStore: ChunkStore {
 
 /// Stands still until it is told to go on.
 final class TestClock: Sendable {
-    private let time = Mutex(Timestamp(nanoseconds: 1_800_000_000_000_000_000))
-    var now: Timestamp { time.withLock { $0 } }
-    func advance(seconds: Int64) { time.withLock { $0 = Timestamp(nanoseconds: $0.nanoseconds + seconds * 1_000_000_000) } }
+    private let time = Mutex((wall: Timestamp(nanoseconds: 1_800_000_000_000_000_000), up: Uptime(nanoseconds: 0)))
+    var now: Timestamp { time.withLock(\.wall) }
+    var uptime: Uptime { time.withLock(\.up) }
+
+    func advance(seconds: Int64) {
+        step(seconds: seconds)
+        time.withLock { $0.up = $0.up.adding(seconds: seconds) }
+    }
+
+    /// Somebody sets the wall clock.
+    func step(seconds: Int64) { time.withLock { $0.wall = $0.wall.adding(seconds: seconds) } }
 }
 
 /// A drive in a folder of its own, with a clock that the test moves. The folder goes when the test ends.
@@ -55,7 +89,7 @@ final class DriveFixture: Sendable {
         folder = NSTemporaryDirectory() + "/boxfs-drive-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         chunks = MemoryChunkStore(clock: clock)
-        drive = Drive(store: try SQLiteStore(path: folder + "/database"), chunks: chunks, now: { [clock] in clock.now })
+        drive = Drive(store: try SQLiteStore(path: folder + "/database"), chunks: chunks, now: { [clock] in clock.now }, uptime: { [clock] in clock.uptime })
     }
 
     deinit { try? FileManager.default.removeItem(atPath: folder) }
@@ -110,9 +144,9 @@ struct TestDevice {
             operations: operations.enumerated().map { NumberedOperation(id: Int64($0.offset), operation: $0.element) })
     }
 
-    func upload(_ bodies: [[UInt8]]) async throws -> UploadID {
+    func upload(_ bodies: [[UInt8]], in other: NamespaceID? = nil) async throws -> UploadID {
         let references = bodies.map(Self.reference)
-        let answer = try await drive.startUpload(session, namespace, UploadRequest(chunks: Data(Manifest.pack(references)), pages: []))
+        let answer = try await drive.startUpload(session, other ?? namespace, UploadRequest(chunks: Data(Manifest.pack(references)), pages: []))
         let needed = Set(answer.neededChunks)
         let sent = zip(references, bodies).filter { needed.contains($0.0.hash) }.map { (reference: $0.0, bytes: ByteBuffer(bytes: $0.1)) }
         if !sent.isEmpty { try await drive.storeChunks(session, answer.upload, sent) }

@@ -104,7 +104,7 @@ import Testing
         let drive = fixture.drive
         let token = token(try await drive.createLink(ada.session, ada.namespace, LinkRequest(path: "note", password: "pass")))
         let clock = fixture.clock
-        let passwords = LinkPasswords(drive, RateLimiter(now: { clock.now }))
+        let passwords = LinkPasswords(drive, RateLimiter(uptime: { clock.uptime }))
         let outcomes = await withTaskGroup(of: String.self) { group in
             for index in 0..<60 {
                 group.addTask {
@@ -119,6 +119,8 @@ import Testing
         #expect(outcomes == ["wrong": 10, "limited": 50])
         await #expect(throws: RateLimited.self) { try await passwords.visit(token, password: "pass", address: "a", endsExhausted: true) }
         _ = try await passwords.visit(token, password: "pass", address: "another", endsExhausted: true)
+        // That it was right elsewhere a moment ago is no way to go on guessing.
+        await #expect(throws: RateLimited.self) { try await passwords.visit(token, password: "pass", address: "a", endsExhausted: true) }
         clock.advance(seconds: 3600)
         _ = try await passwords.visit(token, password: "pass", address: "a", endsExhausted: true)
     }

@@ -47,7 +47,15 @@ struct FormatTests {
         #expect(Hexadecimal.encode(body) == "02000000" + "02000000" + "7879" + "05000000" + "01000000" + "7a")
         func apply(_ body: [UInt8], to text: String) throws -> String {
             var chunk = Array(text.utf8)
-            try body.withUnsafeBytes { body in try chunk.withUnsafeMutableBytes { try ChunkDelta.apply(body, to: $0) } }
+            try body.withUnsafeBytes { body in
+                let pieces = try ChunkDelta.pieces(of: body, chunkLength: chunk.count)
+                chunk.withUnsafeMutableBytes { chunk in
+                    for start in stride(from: 0, to: chunk.count, by: 3) {      // in parts, whose borders pieces cross
+                        let part = UnsafeMutableRawBufferPointer(rebasing: chunk[start..<min(start + 3, chunk.count)])
+                        ChunkDelta.lay(pieces, of: body, over: part, at: start)
+                    }
+                }
+            }
             return String(decoding: chunk, as: UTF8.self)
         }
         #expect(try apply(body, to: "abcdefg") == "abxyezg")

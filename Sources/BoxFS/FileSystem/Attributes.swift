@@ -1,7 +1,7 @@
 import Shared
 
 /// The kernel's number of a node in this mount; 1 is the root. Never used again for another node while mounted.
-struct InodeNumber: Hashable, Sendable, Comparable {
+struct InodeNumber: Hashable, Sendable, Comparable, Codable {
     let rawValue: UInt64
     static let root = InodeNumber(rawValue: 1)
     static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }

@@ -42,14 +42,16 @@ enum Missing: Hashable, Sendable {
     case chunk(ChunkHash, length: UInt32, inode: InodeNumber)
     /// Manifest pages of a file.
     case manifest(InodeNumber)
-    /// The list of a file's versions.
-    case versions(InodeNumber)
+    /// The list of a file's versions; `of`: the inode, or for a removed file a folder of the same namespace.
+    case versions(NodeID, of: InodeNumber)
+    /// What was removed from a folder; `of` likewise.
+    case removed(from: NodeID, of: InodeNumber)
     /// What a version of this file holds.
     case version(VersionID, of: InodeNumber)
     /// Unsent data fill the cache: room must be made by uploading.
     case cacheRoom
     /// Unsent data are about to fill the cache: who writes is slowed to the speed of the link.
     case pace(milliseconds: Int)
-    /// With `--durability server`: everything of the inode on the server.
-    case uploaded(InodeNumber)
+    /// All records of the log up to this one are to be on the server.
+    case uploaded(upTo: Int64)
 }

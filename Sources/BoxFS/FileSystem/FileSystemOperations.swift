@@ -10,6 +10,8 @@ protocol FileSystemOperations: AnyObject, Sendable {
     func lookup(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> Attributes
     /// Lowers the lookup count.
     func forget(_ inode: InodeNumber, count: UInt64)
+    /// Whether the lookup count is not zero.
+    func isKnownToKernel(_ inode: InodeNumber) -> Bool
     func getattr(_ inode: InodeNumber) throws(FileSystemError) -> Attributes
     func setattr(_ inode: InodeNumber, _ changes: AttributeChanges, handle: HandleID?, caller: Caller) throws(FileSystemError) -> Attributes
     func readlink(_ inode: InodeNumber) throws(FileSystemError) -> String
@@ -39,6 +41,11 @@ protocol FileSystemOperations: AnyObject, Sendable {
     var openHandleCount: Int { get }
     /// From here on, a power cut loses nothing.
     func fsync(_ handle: HandleID, dataOnly: Bool) throws(FileSystemError)
+    /// Puts into the log what open files hold, so that all that was written before is now to be sent.
+    /// - Returns: the newest record.
+    func logAll() throws(FileSystemError) -> Int64
+    /// All up to this record is on the server.
+    func requireUploaded(upTo log: Int64) throws(FileSystemError)
     /// - Parameter mode: of fallocate(2).
     func fallocate(_ handle: HandleID, mode: Int32, offset: Int64, length: Int64) throws(FileSystemError)
     /// - Parameter whence: SEEK_DATA or SEEK_HOLE.

@@ -42,8 +42,12 @@ extension MountedFileSystem {
         }
     }
 
+    /// Throws ESTALE for a file of a shared folder that was left: an empty answer would be a lie.
     func content(_ inode: Inode) throws(FileSystemError) -> FileContent {
-        try tree.lock.withLock { () throws(FileSystemError) in try tree.content(of: inode) }
+        try tree.lock.withLock { () throws(FileSystemError) in
+            _ = try tree.namespace(of: inode)
+            return try tree.content(of: inode)
+        }
     }
 
     func read(_ id: HandleID, offset: Int64, count: Int) throws(FileSystemError) -> [ReadPiece] {
@@ -68,7 +72,7 @@ extension MountedFileSystem {
         guard !bytes.isEmpty else { return }
         guard offset >= 0, offset <= Int64(FileContent.maximumByteCount) - Int64(bytes.count) else { throw .fileTooBig }
         let handle = try handle(id)
-        try checkQuota(handle.inode, growth: Int64(offset) + Int64(bytes.count) - Int64(handle.inode.size))
+        try checkQuota(handle.inode, end: offset + Int64(bytes.count))
         let pressure = tree.cache.pressure
         if let wait = handle.pace.withLock({ $0.milliseconds(bytes.count, pressure: pressure) }) { throw .missing(.pace(milliseconds: wait)) }
         try changing(handle.inode) { file throws(FileSystemError) in
@@ -80,11 +84,13 @@ extension MountedFileSystem {
     }
 
     /// A shared folder counts for its owner, whose quota the server knows.
-    private func checkQuota(_ inode: Inode, growth: Int64) throws(FileSystemError) {
-        guard inode.namespace == Namespace.home else { return }
+    ///
+    /// - Parameter end: where the file will end, if it does not end further behind already.
+    private func checkQuota(_ inode: Inode, end: Int64) throws(FileSystemError) {
         let (limit, used) = fetcher.quota
-        guard growth > 0, let limit else { return }
-        if used + tree.cache.unsentBytes + UInt64(growth) > limit { throw .quotaExceeded }
+        guard let limit else { return }
+        let growth = tree.lock.withLock { inode.namespace == Namespace.home ? end - Int64(inode.size) : 0 }
+        if growth > 0, used + tree.cache.unsentBytes + UInt64(growth) > limit { throw .quotaExceeded }
     }
 
     func flush(_ id: HandleID) throws(FileSystemError) {
@@ -113,20 +119,30 @@ extension MountedFileSystem {
 
     func fsync(_ id: HandleID, dataOnly: Bool) throws(FileSystemError) {
         if id.isOfVersions { return }
-        let handle = try handle(id)
-        let file = try tree.lock.withLock { () throws(FileSystemError) in
-            let inode = handle.inode
+        let inode = try handle(id).inode
+        let (file, log) = try tree.lock.withLock { () throws(FileSystemError) in
             let file = inode.isRegular ? try tree.content(of: inode) : nil
-            return file
+            if dataOnly { try tree.logContent(inode) }
+            return (file, dataOnly ? tree.lastLog : nil)
         }
-        // Data first, so that no log record ever survives a power cut without the bytes it speaks of.
-        if let file { try RequestAccount.chargeCurrent(.disk, tree.segments.syncs) { () throws(FileSystemError) in try file.sync() } }
-        try tree.lock.withLock { () throws(FileSystemError) in
-            try tree.logContent(handle.inode)
-            try tree.commit()
+        func syncRows(_ hasChanged: Bool) throws(FileSystemError) {
+            let rows = try tree.lock.withLock { () throws(FileSystemError) in
+                if hasChanged { tree.markContentDirty(inode) }
+                try tree.logContent(inode)
+                try tree.commit()
+                return file?.savedRows(log: tree.lastLog)
+            }
+            try tree.database.sync()
+            file?.rowsAreSynced(rows)
         }
-        try tree.database.sync()
-        if options.durability == .server, !fetcher.isUploaded(handle.inode.number) { throw .missing(.uploaded(handle.inode.number)) }
+        if let file { try file.sync(log: log, rows: syncRows) } else { try syncRows(false) }
+        if options.durability == .server, !fetcher.isUploaded(inode.number) { throw .missing(.uploaded(upTo: tree.lock.withLock { tree.lastLog })) }
+    }
+
+    func logAll() throws(FileSystemError) -> Int64 { try tree.lock.withLock { () throws(FileSystemError) in try tree.logOpenFiles() } }
+
+    func requireUploaded(upTo log: Int64) throws(FileSystemError) {
+        if fetcher.acknowledgedLog < log { throw .missing(.uploaded(upTo: log)) }
     }
 
     func fsyncdir(_ id: HandleID) throws(FileSystemError) {
@@ -145,7 +161,7 @@ extension MountedFileSystem {
         if mode & punchHole == 0 {
             guard end <= FileContent.maximumByteCount else { throw .fileTooBig }
             // The server's space cannot be set aside: what a quota would refuse is refused now.
-            try checkQuota(handle.inode, growth: Int64(end) - Int64(content(handle.inode).byteCount))
+            try checkQuota(handle.inode, end: Int64(end))
         }
         guard mode != keepSize else { return try tree.lock.withLock { () throws(FileSystemError) in try tree.requireWritable(handle.inode) } }
         try changing(handle.inode) { file throws(FileSystemError) in
@@ -173,7 +189,7 @@ extension MountedFileSystem {
         guard UInt64(sourceOffset) < size else { return 0 }
         let length = min(UInt64(count), size - UInt64(sourceOffset))
         guard UInt64(targetOffset) + length <= FileContent.maximumByteCount else { throw .fileTooBig }
-        try checkQuota(target.inode, growth: targetOffset + Int64(length) - Int64(content(target.inode).byteCount))
+        try checkQuota(target.inode, end: targetOffset + Int64(length))
         let isShared = try changing(target.inode) { to throws(FileSystemError) in
             guard source.inode.namespace == target.inode.namespace,
                   let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) else { return false }

@@ -22,9 +22,15 @@ extension MountedFileSystem {
         tree.lock.withLock { tree.dropLookups(number, count) }
     }
 
+    func isKnownToKernel(_ number: InodeNumber) -> Bool { tree.lock.withLock { tree.lookups[number] != nil } }
+
     func getattr(_ number: InodeNumber) throws(FileSystemError) -> Attributes {
         if number.isOfVersions { return try versionsAttributes(number) }
-        return try tree.lock.withLock { () throws(FileSystemError) in attributes(try tree.inode(number)) }
+        return try tree.lock.withLock { () throws(FileSystemError) in
+            let inode = try tree.inode(number)
+            _ = try tree.namespace(of: inode)
+            return attributes(inode)
+        }
     }
 
     func readlink(_ number: InodeNumber) throws(FileSystemError) -> String {

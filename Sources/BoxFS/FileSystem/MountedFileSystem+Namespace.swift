@@ -126,6 +126,8 @@ extension MountedFileSystem {
     /// One entry fewer names the inode.
     private func unlinked(_ inode: Inode, _ time: Timestamp) {
         inode.links = inode.isDirectory || inode.links == 0 ? 0 : inode.links - 1
+        // Between a change of ours and its answer a file may stand where the server has it as well, in a place more than it counts.
+        if inode.links == 0, !inode.isDirectory, (try? tree.place(of: inode.number)) ?? nil != nil { inode.links = 1 }
         inode.changed = time
         tree.markDirty(inode)
         if inode.links == 0 { inode.file?.hasUnlogged = false }
@@ -148,6 +150,7 @@ extension MountedFileSystem {
             if let target, target !== inode, tree.isJunction(target) { throw .busy }
             if flags == exchange {
                 guard let target else { throw .notFound }
+                if target === inode { return }      // links to one file
                 if target.isDirectory, try tree.isInside(parent, target.number) { throw .invalid }
                 return try swap(inode, from, name, target, to, newName)
             }

@@ -16,22 +16,28 @@ extension MountedFileSystem {
             guard name == VersionsFolder.entryName else { throw .notFound }
             number = versions.number(.folder(.root))
         case .folder(let folder):
-            let inode = try tree.lock.withLock { () throws(FileSystemError) in
+            let living = try tree.lock.withLock { () throws(FileSystemError) -> VersionsFolder.Place? in
                 let directory = try tree.directory(folder)
                 guard let number = try tree.entry(folder, name) else {
-                    throw directory.hydration == .complete ? FileSystemError.notFound : .missing(.directory(folder))
+                    if directory.hydration != .complete { throw .missing(.directory(folder)) }
+                    return nil
                 }
-                return try tree.inode(number)
+                guard let place = Self.place(of: number, mode: try tree.inode(number).mode) else { throw .notFound }
+                return place
             }
-            guard let place = Self.place(of: inode.number, mode: inode.mode) else { throw .notFound }
-            number = versions.number(place)
-        case .file(let file):
-            guard let found = try list(file).first(where: { $0.name == name }) else { throw .notFound }
-            number = versions.number(found.place, found.version)
+            if let living { number = versions.number(living) } else { number = try find(name, in: removed(from: folder)) }
+        case .removedFolder(let folder, let below): number = try find(name, in: removed(from: folder, below))
+        case .file(let file): number = try find(name, in: list(file))
+        case .removedFile(let file, let own, let below): number = try find(name, in: list(file, own, below))
         case .version: throw .notDirectory
         }
         versions.look(number)
         return try versionsAttributes(number)
+    }
+
+    private func find(_ name: String, in entries: [VersionsFolder.Entry]) throws(FileSystemError) -> InodeNumber {
+        guard let found = entries.first(where: { $0.name == name }) else { throw .notFound }
+        return versions.number(found.place, found.version)
     }
 
     /// Folders and regular files have a place in it.
@@ -48,7 +54,7 @@ extension MountedFileSystem {
         let known = try versions.known(number)
         let original: InodeNumber = switch known.place {
         case .top: .root
-        case .folder(let inode), .file(let inode), .version(_, let inode): inode
+        case .folder(let inode), .file(let inode), .version(_, let inode), .removedFolder(_, let inode), .removedFile(_, _, let inode): inode
         }
         var attributes = try tree.lock.withLock { () throws(FileSystemError) -> Attributes in self.attributes(try tree.inode(original)) }
         let readers = attributes.mode & 0o444
@@ -65,10 +71,43 @@ extension MountedFileSystem {
         return attributes
     }
 
-    private func list(_ file: InodeNumber) throws(FileSystemError) -> [(name: String, place: VersionsFolder.Place, version: VersionInformation?)] {
-        guard let found = fetcher.versions(of: file) else { throw .missing(.versions(file)) }
-        let name = try tree.lock.withLock { () throws(FileSystemError) in try tree.place(of: file)?.name ?? "" }
-        return found.map { ($0.fileName(of: name), .version($0.id, of: file), $0) }
+    private func list(_ file: InodeNumber) throws(FileSystemError) -> [VersionsFolder.Entry] {
+        let (node, name) = try tree.lock.withLock { () throws(FileSystemError) in (try tree.inode(file).id, try tree.place(of: file)?.name ?? "") }
+        return try list(node, name, file)
+    }
+
+    private func list(_ node: NodeID, _ name: String, _ inode: InodeNumber) throws(FileSystemError) -> [VersionsFolder.Entry] {
+        guard let found = fetcher.versions(of: node) else { throw .missing(.versions(node, of: inode)) }
+        return found.map { ($0.fileName(of: name), .version($0.id, of: inode), $0) }
+    }
+
+    // MARK: What was removed
+
+    private func removed(from folder: InodeNumber) throws(FileSystemError) -> [VersionsFolder.Entry] {
+        let node = try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(folder).id }
+        return try removed(from: node, folder, livingIn: folder)
+    }
+
+    /// - Parameters:
+    ///   - below: a folder of the tree.
+    ///   - livingIn: the folder itself, if it lives: names in it are taken.
+    private func removed(from folder: NodeID, _ below: InodeNumber, livingIn: InodeNumber? = nil) throws(FileSystemError) -> [VersionsFolder.Entry] {
+        guard let items = fetcher.removed(from: folder) else { throw .missing(.removed(from: folder, of: below)) }
+        var taken: Set<String> = []
+        if let livingIn, !items.isEmpty {
+            for item in items {
+                if try tree.lock.withLock({ () throws(FileSystemError) in try tree.entry(livingIn, item.name) }) != nil { taken.insert(item.name) }
+            }
+        }
+        return items.compactMap { item -> VersionsFolder.Entry? in
+            let name = taken.contains(item.name) ? item.nameWithTime : item.name
+            guard name.utf8.count <= EntryName.maximumByteCount, taken.insert(name).inserted else { return nil }
+            return switch FileType(mode: item.mode) {
+            case .directory: (name, .removedFolder(item.node, below: below), nil)
+            case .regular: (name, .removedFile(item.node, name: item.name, below: below), nil)
+            default: nil
+            }
+        }
     }
 
     func openVersion(_ number: InodeNumber, flags: Int32) throws(FileSystemError) -> OpenFile {
@@ -83,9 +122,17 @@ extension MountedFileSystem {
 
     func openVersionsFolder(_ number: InodeNumber) throws(FileSystemError) -> HandleID {
         switch try versions.known(number).place {
-        case .top: versions.open(number, .list([(VersionsFolder.entryName, .folder(.root), nil)]))
-        case .folder(let folder): versions.open(number, .folder(try opendir(folder)))
-        case .file(let file): versions.open(number, .list(try list(file)))
+        case .top: return versions.open(number, .list([(VersionsFolder.entryName, .folder(.root), nil)]))
+        case .folder(let folder):
+            // What is missing of the living is asked for first.
+            let listing = try opendir(folder)
+            do throws(FileSystemError) { return versions.open(number, .folder(listing, removed: try removed(from: folder))) } catch {
+                releasedir(listing)
+                throw error
+            }
+        case .removedFolder(let folder, let below): return versions.open(number, .list(try removed(from: folder, below)))
+        case .file(let file): return versions.open(number, .list(try list(file)))
+        case .removedFile(let file, let name, let below): return versions.open(number, .list(try list(file, name, below)))
         case .version: throw .notDirectory
         }
     }
@@ -117,16 +164,19 @@ extension MountedFileSystem {
                     : give(entries[at - 2].name, entries[at - 2].place, entries[at - 2].version, next: Int64(at) + 1)
                 if !isTaken { break }
             }
-        case .folder(let listing):
+        case .folder(let listing, let removed):
             var from = offset, isEnough = false
-            while !isEnough {
+            while !isEnough, from < Self.removedOffset {
                 var entries: [DirectoryEntry] = []      // given once the tree's lock is free again
                 try readdir(listing, offset: from, plus: false) { entry in
                     guard entries.count < Self.versionsListed else { return false }
                     entries.append(entry)
                     return true
                 }
-                guard let last = entries.last else { break }
+                guard let last = entries.last else {
+                    from = Self.removedOffset
+                    break
+                }
                 from = last.nextOffset
                 for entry in entries where !isEnough {
                     if entry.name == "." || entry.name == ".." {
@@ -136,14 +186,21 @@ extension MountedFileSystem {
                     }
                 }
             }
+            while !isEnough, case let at = Int(from - Self.removedOffset), removed.indices.contains(at) {
+                from += 1
+                isEnough = !give(removed[at].name, removed[at].place, nil, next: from)
+            }
         }
         if let failure, failure != .stale { throw failure }
     }
+
+    /// Where what was removed begins in a listing.
+    private static let removedOffset: Int64 = 1 << 40
 
     /// Entries of a folder that are looked at together.
     private static let versionsListed = 256
 
     func closeVersions(_ handle: HandleID) {
-        if case .folder(let listing) = versions.close(handle)?.content { releasedir(listing) }
+        if case .folder(let listing, _) = versions.close(handle)?.content { releasedir(listing) }
     }
 }

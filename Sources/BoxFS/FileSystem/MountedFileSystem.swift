@@ -26,10 +26,14 @@ protocol MissingFetcher: AnyObject, Sendable {
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber)
     /// A change of a file began and did not happen: what came from elsewhere meanwhile need not wait for it.
     func changeGivenUp()
+    /// Log records up to here are on the server.
+    var acknowledgedLog: Int64 { get }
     /// Whether the server has all of the inode's changes.
     func isUploaded(_ inode: InodeNumber) -> Bool
     /// A file's versions, newest first, as they were some seconds ago at most; nil when they are not here (`Missing.versions`).
-    func versions(of inode: InodeNumber) -> [VersionInformation]?
+    func versions(of file: NodeID) -> [VersionInformation]?
+    /// What was removed from a folder, newest first, some seconds ago at most; nil when that is not here (`Missing.removed`).
+    func removed(from folder: NodeID) -> [TrashItem]?
     /// The chunks of a version, which are then no longer kept; nil when they are not here (`Missing.version`).
     func takeContent(of version: VersionID) -> [ChunkReference]?
     /// The kernel's copy of the inode's attributes is out of date, by a call that does not tell it so.

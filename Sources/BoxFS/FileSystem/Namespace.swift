@@ -18,16 +18,27 @@ final class Namespace: @unchecked Sendable {
     let junction: NodeID?
     var role: Role
     /// How far its change feed was applied.
-    var cursor: Int64
+    var cursor: Int64 { didSet { answered.removeAll { cursor > $0.before } } }
+    /// Commits that were answered and that the feed is not past. What was read before one of them may still be on its way: it is out of date
+    /// where the commit spoke of the same, and the feed tells it anew.
+    private var answered: [(before: Int64, spokenOf: SpokenOf)] = []
     /// The last place in it where there was nothing more: what a later change took out of the namespace had been told up to here.
     var caughtUp: Int64
+    /// The highest number that the answer to a commit told: until the feed comes so far, only this shows that a server lost that commit.
+    /// In `meta`, under `toldKey`.
+    private(set) var told: Int64 = 0
     /// The right to read it is gone: what was not sent is yet to be rescued.
     var isLost: Bool
-    /// When it was left: its name then, and the directory in which it stands again, as it is on the server.
+    /// Its name when it was left.
     var name: String?
-    var comesBackIn: InodeNumber?
-    /// Left because there was no right to it for a while, and there is one again.
-    var isGivenAgain = false
+    /// Where it stands again, as it is on the server, when it was left; nil: nowhere.
+    var comesBack: Return?
+
+    struct Return: Codable, Sendable {
+        let directory: InodeNumber, junction: NodeID
+        /// There was no right to it for a while. Otherwise it may only be read now.
+        let isGivenAgain: Bool
+    }
 
     init(number: Int64, id: NamespaceID, root: InodeNumber, junction: NodeID?, role: Role, cursor: Int64, isLost: Bool = false) {
         (self.number, self.id, self.root, self.junction, self.role, self.cursor, self.isLost) = (number, id, root, junction, role, cursor, isLost)
@@ -36,6 +47,19 @@ final class Namespace: @unchecked Sendable {
 
     var isHome: Bool { number == Self.home }
     var isReadOnly: Bool { role < .editor || isLost }
+
+    /// The server had so many numbers when this mount heard of it last.
+    var known: Int64 { max(cursor, told) }
+
+    // MARK: Rows on their way
+
+    /// - Parameter before: the last number before those that the commit took.
+    func noteAnswered(_ spokenOf: SpokenOf, before: Int64) {
+        if before >= cursor { answered.append((before, spokenOf)) }
+    }
+
+    func isOutOfDate(_ entry: Entry) -> Bool { answered.contains { entry.sequence <= $0.before && $0.spokenOf.contains(entry) } }
+    func isOutOfDate(_ node: Node) -> Bool { answered.contains { node.sequence <= $0.before && $0.spokenOf.contains(node) } }
 
     // MARK: Rows
 
@@ -46,11 +70,22 @@ final class Namespace: @unchecked Sendable {
                 number: row[0], id: id, root: InodeNumber(rawValue: UInt64(row[2] as Int64)), junction: (row[3] as Data?).flatMap { NodeID(bytes: $0) },
                 role: role, cursor: row[5], isLost: row[6])
             namespace.caughtUp = row[7]
-            // An earlier process was leaving it, and may have heard that it was given again: then its new place was passed over.
-            if namespace.isLost { (namespace.comesBackIn, namespace.isGivenAgain) = (.root, true) }
+            namespace.told = try Int64.fetchOne(database, sql: "SELECT value FROM meta WHERE key = ?", arguments: [namespace.toldKey]) ?? 0
+            if namespace.isLost { try namespace.loadLeaving(database) }
             return namespace
         }
     }
+
+    private var toldKey: String { "told \(number)" }
+
+    /// With the answer's other effects, in one transaction.
+    func saveTold(_ sequence: Int64, _ database: Database) throws {
+        told = max(told, sequence)
+        try database.cachedStatement(sql: "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+            .execute(arguments: [toldKey, told])
+    }
+
+    func forgetTold(_ database: Database) throws { try database.execute(sql: "DELETE FROM meta WHERE key = ?", arguments: [toldKey]) }
 
     func save(_ database: Database) throws {
         try database.cachedStatement(sql: """
@@ -59,6 +94,37 @@ final class Namespace: @unchecked Sendable {
             """).execute(arguments: [
                 number, id.data, Int64(root.rawValue), junction?.data, role.rawValue, cursor, isLost, caughtUp,
             ])
+        if isLost { try saveLeaving(database) }
+    }
+
+    // What is known of one that is being left lies in `meta`, for the process that goes on with it after a crash.
+
+    private struct Leaving: Codable { let name: String?, comesBack: Return? }
+    private var leavingKey: String { "leaving \(number)" }
+
+    private func saveLeaving(_ database: Database) throws {
+        let packed = String(decoding: try JSONEncoder().encode(Leaving(name: name, comesBack: comesBack)), as: UTF8.self)
+        try database.execute(sql: "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", arguments: [leavingKey, packed])
+    }
+
+    private func loadLeaving(_ database: Database) throws {
+        let packed = try String.fetchOne(database, sql: "SELECT value FROM meta WHERE key = ?", arguments: [leavingKey])
+        guard let packed, let leaving = try? JSONDecoder().decode(Leaving.self, from: Data(packed.utf8)) else { return }
+        (name, comesBack) = (leaving.name, leaving.comesBack)
+    }
+
+    func forgetLeaving(_ database: Database) throws {
+        try database.execute(sql: "DELETE FROM meta WHERE key = ?", arguments: [leavingKey])
+    }
+
+    /// For people: why it was left.
+    var reasonOfLeaving: String {
+        let name = name ?? ""
+        return switch comesBack?.isGivenAgain {
+        case nil: "You are no longer in the shared folder \(name)"
+        case true?: "You were not in the shared folder \(name) for a while"
+        case false?: "The shared folder \(name) may only be read now"
+        }
     }
 }
 

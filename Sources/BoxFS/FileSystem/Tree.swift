@@ -7,7 +7,7 @@ import Shared
 
 /// The tree of one mount: inodes in memory, everything in the replica.
 ///
-/// Lock order: `FileContent.lock`, then `Tree.lock`, then the replica's queue. No lock is held while waiting for the network
+/// Lock order: `FileContent.syncLock`, `Tree.lock`, `FileContent.lock`, then the replica's queue. No lock is held while waiting for the network
 /// or telling the kernel.
 ///
 /// Invariants, under `lock`:
@@ -54,8 +54,9 @@ final class Tree: @unchecked Sendable {
     /// Inodes that stay in memory though nothing here needs them, whether the kernel knows them or not; the others come back from their
     /// rows. So a walk after the kernel dropped its caches finds them.
     private let residentCount: Int
+    static let standardResidentCount = 32_768
 
-    init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache, residentCount: Int = 32_768) throws {
+    init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache, residentCount: Int = Tree.standardResidentCount) throws {
         self.residentCount = residentCount
         trimAt = residentCount
         self.database = database
@@ -196,23 +197,31 @@ final class Tree: @unchecked Sendable {
     func forgetNode(_ inode: Inode) throws(FileSystemError) {
         let number = Int64(inode.number.rawValue)
         let isLoaded = inode.file != nil
-        let files = try change { database in
-            let rows = try Row.fetchAll(
-                database.cachedStatement(sql: "SELECT file, length FROM segments WHERE inode = ?"), arguments: [number])
-            let files = rows.map { $0[0] as Int64 }
-            if !isLoaded { for row in rows { cache.release(bytes: row[1]) } }
+        let (files, chunks) = try change { database in
+            let rows = try SegmentRow.fetchAll(database, inode: number)
+            if !isLoaded { for row in rows { cache.release(bytes: row.reservedBytes) } }
+            // Damaged rows are no reason to keep the file.
+            let chunks = inode.size < ChunkCache.leavingByteCount ? [] : (try? FileContent.sealedChunks(database, number)) ?? []
             for table in ["segments", "manifests"] {
                 try database.cachedStatement(sql: "DELETE FROM \(table) WHERE inode = ?").execute(arguments: [number])
             }
-            try database.cachedStatement(sql: """
-                DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)
-                """).execute(arguments: [number])
-            return files
+            try Self.dropUnlinked(number, database)
+            return (rows.flatMap(\.files), chunks)
         }
         filesToRemove += files
+        cache.leaveMemory(chunks)
         if let file = inode.file {
             file.discardSegments()
             filesToRemove += file.takeAbandoned()
+        }
+    }
+
+    /// Drops the row of an unlinked node, and entries that an unlinked directory still had, unless the log speaks of it.
+    static func dropUnlinked(_ number: Int64, _ database: Database) throws {
+        try database.cachedStatement(sql: "DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)")
+            .execute(arguments: [number])
+        if database.changesCount > 0 {
+            try database.cachedStatement(sql: "DELETE FROM entries WHERE parent = ?").execute(arguments: [number])
         }
     }
 
@@ -314,6 +323,14 @@ final class Tree: @unchecked Sendable {
         markDirty(inode)
     }
 
+    /// Says in the log what open files hold, and ends the transaction.
+    /// - Returns: the newest record.
+    func logOpenFiles() throws(FileSystemError) -> Int64 {
+        for inode in inodes.values where inode.file?.hasUnlogged ?? false { try logContent(inode) }
+        try commit()
+        return lastLog
+    }
+
     // MARK: Transactions
 
     /// Runs row changes of one call: all of them or none.
@@ -356,7 +373,7 @@ final class Tree: @unchecked Sendable {
         for inode in dirtyContents {
             guard let file = inode.file else { continue }
             file.isRowDirty = false
-            filesToRemove += file.takeAbandoned()
+            filesToRemove += file.takeRemovable()
         }
         dirtyContents.removeAll(keepingCapacity: true)
         dirty.removeAll(keepingCapacity: true)

@@ -2,7 +2,7 @@
 enum RequestOperation: UInt8, CaseIterable, Codable, Sendable {
     case lookup, forget, getattr, setattr, access, readlink
     case mknod, mkdir, symlink, link, unlink, rmdir, rename
-    case create, open, read, write, flush, release, fsync, fallocate, lseek, copyFileRange
+    case create, open, read, write, flush, release, fsync, fallocate, lseek, copyFileRange, ioctl
     case opendir, readdir, readdirplus, releasedir, fsyncdir
     case statfs, setxattr, getxattr, listxattr, removexattr
 

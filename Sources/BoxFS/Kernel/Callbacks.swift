@@ -1,8 +1,24 @@
 import CFuse3
 import Glibc
 import Shared
+import Synchronization
 
 // libfuse's callbacks: each copies what it was lent and hands on. fuse_lowlevel.h says what each gets and may answer.
+
+/// `BOXFS_IOC_FLUSH` of Sources/Launcher/main.c: returns when all that was written to the mount before is on the server.
+private let flushCommand: UInt32 = 0x42f5
+
+/// What an operation found when it ran first: it is run again after each wait.
+private final class FirstValue: Sendable {
+    private let found = Mutex<Int64?>(nil)
+
+    func value(_ find: () throws(FileSystemError) -> Int64) throws(FileSystemError) -> Int64 {
+        if let known = found.withLock({ $0 }) { return known }
+        let value = try find()
+        found.withLock { $0 = value }
+        return value
+    }
+}
 
 private func inode(_ number: fuse_ino_t) -> InodeNumber { InodeNumber(rawValue: UInt64(number)) }
 private func handle(_ info: UnsafeMutablePointer<fuse_file_info>?) -> HandleID { HandleID(rawValue: info!.pointee.fh) }
@@ -227,6 +243,15 @@ private func addFiles(_ operations: inout fuse_lowlevel_ops) {
             request.done()
         }
     }
+    operations.ioctl = { request, number, command, _, _, _, _, _, _ in
+        // Of others, such as isatty(3)'s, there are many, and none is for us.
+        guard command == flushCommand else { return _ = fuse_reply_err(request, ENOTTY) }
+        let newest = FirstValue()
+        perform(request, RequestCall(.ioctl, number)) { (system, request) throws(FileSystemError) in
+            try system.requireUploaded(upTo: newest.value { () throws(FileSystemError) in try system.logAll() })
+            request.answer { fuse_reply_ioctl($0, 0, nil, 0) }
+        }
+    }
     operations.fallocate = { request, number, mode, offset, length, info in
         let handle = handle(info)
         perform(request, RequestCall(.fallocate, number, offset: Int64(offset), length: Int(length))) { (system, request) throws(FileSystemError) in
@@ -338,7 +363,7 @@ private func addAttributes(_ operations: inout fuse_lowlevel_ops) {
         if has(8) { changes.modified = .now } else if has(5) { changes.modified = .at(Timestamp(stat.st_mtim)) }
         let wanted = changes
         perform(request, call) { (system, request) throws(FileSystemError) in
-            if request.isReplay { return request.reply(attributes: try system.getattr(number)) }
+            if request.isReplay { return request.reply(shownAttributes: try system.getattr(number)) }
             request.reply(attributes: try system.setattr(number, wanted, handle: handle, caller: request.caller))
         }
     }

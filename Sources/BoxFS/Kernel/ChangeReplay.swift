@@ -59,14 +59,21 @@ final class ChangeReplay: Sendable {
 
     // MARK: The thread
 
-    /// - Parameter invalidate: makes the kernel forget an entry.
+    /// The thread waits in the kernel for answers that this process gives. Killed in such a moment it would keep the session's descriptor open, and
+    /// so the kernel from ending the connection and with it the wait: the process stayed for ever. So it has no descriptors of the process,
+    /// and hands nothing to a dispatch queue: see `Errands`.
+    ///
+    /// - Parameter invalidate: makes the kernel forget an entry, before it returns.
     func start(_ mountPoint: String, _ invalidate: @escaping @Sendable (InodeNumber, String) -> Void) {
+        let errands = Errands()
         Thread.detachNewThread { [self] in
+            defer { errands.end() }
+            guard boxfs_leave_descriptors() == 0 else { return }
             state.withLock { $0.thread = boxfs_thread_id() }
             while true {
                 signal.wait()
                 while let change = next() {
-                    show(change, mountPoint, invalidate)
+                    show(change, mountPoint) { parent, name in errands.run { invalidate(parent, name) } }
                     state.withLock { $0.isBusy = false }
                 }
                 if state.withLock({ $0.isEnded }) { return }
@@ -138,4 +145,36 @@ final class ChangeReplay: Sendable {
         if fstat(file, &status) == 0, status.st_mode & S_IFMT == S_IFREG { ftruncate(file, status.st_size) }
         close(file)
     }
+}
+
+/// A thread that does one thing at a time for another one, which waits for it.
+///
+/// A dispatch queue will not do for a thread without descriptors: its worker is made by the thread that hands it the work, and so has no descriptors
+/// either, nor for any other queue that it serves later. What it tells the kernel is lost (EBADF).
+private final class Errands: Sendable {
+    private let errand = Mutex<(@Sendable () -> Void)?>(nil)
+    private let given = DispatchSemaphore(value: 0), done = DispatchSemaphore(value: 0)
+
+    init() {
+        Thread.detachNewThread { [self] in
+            while true {
+                given.wait()
+                let next = errand.withLock { errand in
+                    defer { errand = nil }
+                    return errand
+                }
+                guard let next else { return }
+                next()
+                done.signal()
+            }
+        }
+    }
+
+    func run(_ body: @escaping @Sendable () -> Void) {
+        errand.withLock { $0 = body }
+        given.signal()
+        done.wait()
+    }
+
+    func end() { given.signal() }
 }

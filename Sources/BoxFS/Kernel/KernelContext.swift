@@ -93,7 +93,7 @@ extension Wait {
         let cause: Cause = switch missing {
         case .chunk: .chunk
         case .directory: .directory
-        case .manifest, .versions, .version: .manifest
+        case .manifest, .versions, .removed, .version: .manifest
         case .cacheRoom, .pace: .room
         case .uploaded: .server
         }

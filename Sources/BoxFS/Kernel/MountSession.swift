@@ -25,6 +25,7 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     private let session: OpaquePointer
     /// Tells the kernel of changes, from outside of any request and with no lock held (libfuse doc/README.notifications).
     private let notifications = DispatchQueue(label: "fuse notifications", qos: .userInitiated)
+    private let isOver = Atomic(false)
 
     init(fileSystem: any FileSystemOperations, mountPoint: String, options: MountOptions, instruments: Instruments) throws(MountError) {
         self.mountPoint = mountPoint
@@ -63,14 +64,15 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     /// Answers the kernel until the folder is unmounted.
     func run() {
         widenReadAhead()
-        context.replay.start(mountPoint) { [self] in
-            _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t($0.rawValue), $1, $1.utf8.count)
+        context.replay.start(mountPoint) { [self] parent, name in
+            _ = fuse_lowlevel_notify_inval_entry(session, fuse_ino_t(parent.rawValue), name, name.utf8.count)
         }
         defer { context.replay.end() }
         _ = boxfs_session_loop(session, context.options.threads, context.options.threads)
     }
 
     func destroy() {
+        isOver.store(true, ordering: .relaxed)
         fuse_session_unmount(session)
         fuse_session_destroy(session)
     }
@@ -147,9 +149,20 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
 
     // MARK: Notifications
 
-    func invalidate(_ inode: InodeNumber, data: Bool) {
-        // A negative offset: attributes only, for which the kernel takes no lock.
-        tell(data ? [inode] : []) { _ = fuse_lowlevel_notify_inval_inode($0, fuse_ino_t(inode.rawValue), data ? 0 : -1, 0) }
+    func invalidate(_ inode: InodeNumber, data: Bool) { invalidate(inode, data: data, pauseMilliseconds: 1) }
+
+    private func invalidate(_ inode: InodeNumber, data: Bool, pauseMilliseconds: Int) {
+        tell(data ? [inode] : []) { [self] session in
+            // A negative offset: attributes only, for which the kernel takes no lock.
+            let result = fuse_lowlevel_notify_inval_inode(session, fuse_ino_t(inode.rawValue), data ? 0 : -1, 0)
+            // The kernel does not know it yet: an answer that names it, and holds what it was before, is still being taken. Nor does it any more
+            // when its "forget" is on the way.
+            guard result == -ENOENT, context.fileSystem.isKnownToKernel(inode) else { return }
+            notifications.asyncAfter(deadline: .now() + .milliseconds(pauseMilliseconds)) { [self] in
+                guard !isOver.load(ordering: .relaxed) else { return }
+                invalidate(inode, data: data, pauseMilliseconds: min(2 * pauseMilliseconds, 1000))
+            }
+        }
     }
 
     func invalidate(entry name: String, in parent: InodeNumber) {

@@ -37,14 +37,22 @@ extension Attributes {
 }
 
 extension FuseRequest {
-    func reply(attributes: Attributes) {
+    func reply(attributes: Attributes) { reply(attributes: attributes, lasting: attributes.cacheSeconds) }
+
+    private func reply(attributes: Attributes, lasting seconds: Double) {
         var stat = attributes.stat
-        answer { fuse_reply_attr($0, &stat, attributes.cacheSeconds) }
+        answer { fuse_reply_attr($0, &stat, seconds) }
     }
 
+    /// Of a file of which our own thread shows a change. The kernel takes the attributes that it gets for a change that was asked for, however old
+    /// they are by then (fuse_change_attributes_common, fs/fuse/inode.c): what came from elsewhere and was told in between would be forgotten. So
+    /// they do not last: whoever wants to know asks again. Of a program's own change nothing can come from elsewhere before the server answered it.
+    func reply(shownAttributes attributes: Attributes) { reply(attributes: attributes, lasting: 0) }
+
     /// Gives the lookup count back if the kernel does not take the answer.
-    func reply(entry attributes: Attributes, _ fileSystem: any FileSystemOperations) {
+    func reply(entry attributes: Attributes, _ fileSystem: any FileSystemOperations, attributeSeconds: Double? = nil) {
         var entry = attributes.entry
+        if let attributeSeconds { entry.attr_timeout = attributeSeconds }
         made = attributes.inode.rawValue
         if answer({ fuse_reply_entry($0, &entry) }) == -ENOENT { fileSystem.forget(attributes.inode, count: 1) }
     }
@@ -67,7 +75,7 @@ extension FuseRequest {
             fileSystem.forget(attributes.inode, count: 1)
             return fail(.exists)
         }
-        reply(entry: attributes, fileSystem)
+        reply(entry: attributes, fileSystem, attributeSeconds: 0)   // as in `reply(shownAttributes:)`
     }
 
     /// "No such name", which the kernel may remember.

@@ -43,6 +43,13 @@ extension Batch {
         var attributeRecords: [LogRecord] = []
         var xattrs: Set<String> = []
         var contents: Set<NodeID> = []
+        var isCut = false
+        defer {
+            if !isCut {
+                batch.takeBack(tree)
+                batch.release(tree)
+            }
+        }
         for record in kept {
             switch record.kind {
             case .create:
@@ -64,6 +71,7 @@ extension Batch {
             batch.add(record, record.attributeOperation(inode, masks[record.node] ?? []))
         }
         tree.lastCut = max(tree.lastCut, last.id)
+        isCut = true
         return batch
     }
 
@@ -76,7 +84,9 @@ extension Batch {
         let content = try tree.content(of: inode)
         inode.uses += 1
         let (size, slots) = content.lock.withLock {
-            for case .segment(let segment) in content.slots { segment.isFrozen = true }
+            for case .segment(let segment) in content.slots {
+                (segment.isFrozen, segment.isTaken, segment.replacesSynced) = (true, true, segment.origin != nil)
+            }
             return (content.size, content.slots)
         }
         files.append(File(
@@ -106,6 +116,14 @@ extension Batch {
             }
         }
         return dropped.isEmpty ? records : records.filter { !dropped.contains($0.node) }
+    }
+
+    /// The contents go with a later batch. Under `Tree.lock`.
+    func takeBack(_ tree: Tree) {
+        for file in files {
+            file.content.takeBack(file.slots)
+            tree.markContentDirty(file.inode)
+        }
     }
 
     /// Forgets the pins of a batch that was given up or answered. Under `Tree.lock`.

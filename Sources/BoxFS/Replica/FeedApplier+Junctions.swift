@@ -5,6 +5,8 @@ import Shared
 extension FeedApplier {
     private func known(_ id: NamespaceID) -> Namespace? { tree.namespaces.values.first { $0.id == id } }
 
+    func isNew(_ shared: SharedFolder) -> Bool { known(shared.namespace) == nil }
+
     /// A living junction: its role may be another, or a folder that stands here became a shared one, in place.
     mutating func junction(_ node: Node, _ shared: SharedFolder) throws(FileSystemError) {
         if let known = known(shared.namespace) {
@@ -28,7 +30,7 @@ extension FeedApplier {
     /// The root of a shared folder that is new here.
     mutating func root(of shared: SharedFolder, junction: NodeID) throws(FileSystemError) -> Inode? {
         // One that is being left is listed again when that is done.
-        guard namespace.isHome, known(shared.namespace) == nil, let node = nodes[shared.root] else { return nil }
+        guard namespace.isHome, isNew(shared), let node = nodes[shared.root] else { return nil }
         let number = try tree.nextNamespace()
         let inode = tree.makeInode(for: node, in: number)
         tree.register(inode)
@@ -38,19 +40,26 @@ extension FeedApplier {
     }
 
     /// The right was taken and given again before this mount had left the folder: it is listed again when that is done.
-    func comesBack(_ entry: Entry, in parent: InodeNumber) {
+    func comesBack(_ entry: Entry, in parent: InodeNumber) throws(FileSystemError) {
         guard let shared = nodes[entry.node]?.shared, let known = known(shared.namespace) else { return }
-        known.comesBackIn = parent
-        known.isGivenAgain = true
+        known.comesBack = Namespace.Return(directory: parent, junction: entry.node, isGivenAgain: true)
+        try tree.save(known)
+    }
+
+    /// What was to come back was taken away before this mount had left the folder.
+    func staysAway(_ entry: Entry) throws(FileSystemError) {
+        guard tree.namespaces.count > 1, let known = tree.namespaces.values.first(where: { $0.comesBack?.junction == entry.node }) else { return }
+        known.comesBack = nil
+        try tree.save(known)
     }
 
     /// Unsent changes of a folder that may only be read cannot stay in it: it is left, and comes anew.
     private mutating func giveUp(_ shared: Namespace) throws(FileSystemError) {
         shared.isLost = true
-        try tree.save(shared)
-        guard let (parent, name) = try tree.place(of: shared.root) else { return }
+        guard let (parent, name) = try tree.place(of: shared.root), let junction = shared.junction else { return try tree.save(shared) }
         shared.name = name
-        shared.comesBackIn = parent
+        shared.comesBack = Namespace.Return(directory: parent, junction: junction, isGivenAgain: false)
+        try tree.save(shared)
         try removeEntry(parent, name, shared.root)
     }
 

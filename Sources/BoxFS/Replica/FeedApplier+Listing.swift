@@ -10,6 +10,7 @@ extension FeedApplier {
         // A change of ours that waits may be about any of them.
         let waits = try tree.database.read { try Int64.fetchOne($0.cachedStatement(sql: "SELECT 1 FROM log LIMIT 1")) != nil }
         guard !waits else { return try apply(entries: entries, nodes: rows) }
+        let entries = entries.filter { !namespace.isOutOfDate($0) }
         let known = try knownNodes(rows), taken = try takenNames(entries, in: directory)
         var new: [NodeID: Node] = [:]
         for node in rows where !node.deleted && node.shared == nil && FileType(mode: node.mode) != nil && !known.contains(node.id) { new[node.id] = node }

@@ -5,18 +5,24 @@ import Shared
 /// Applies rows of the change feed, and of listings, to the tree. Under `Tree.lock` from first to last.
 ///
 /// A row says what is, not what happened, so applying one twice, or an old one late, does no harm: entries keep the
-/// number of their last change and older rows are passed over. A row about something that we changed ourselves waits in the table
-/// `deferred` until the server answered our change: what a program wrote here must not jump back.
+/// number of their last change and older rows are passed over; of what is gone here no number is kept, so rows that were read before an answer
+/// to our own change are known by that (`Namespace.isOutOfDate`). A row about something that we changed ourselves waits until the server
+/// answered our change (`FeedApplier+Deferred.swift`): what a program wrote here must not jump back.
 struct FeedApplier {
     let tree: Tree
     /// Whose rows these are: what belongs to another namespace by now is passed over.
     let namespace: Namespace
     var events: [KernelEvent] = []
     var nodes: [NodeID: Node] = [:]
+    /// Where known files appeared.
+    private var appeared: [InodeNumber: [Place]] = [:]
+
+    private struct Place: Equatable { let parent: InodeNumber, name: String }
 
     init(tree: Tree, namespace: Namespace) { (self.tree, self.namespace) = (tree, namespace) }
 
     mutating func apply(entries: [Entry], nodes rows: [Node]) throws(FileSystemError) {
+        let entries = entries.filter { !namespace.isOutOfDate($0) }, rows = rows.filter { !namespace.isOutOfDate($0) }
         for node in rows { nodes[node.id] = node }
         for node in rows where !node.deleted {
             if let shared = node.shared {
@@ -26,7 +32,10 @@ struct FeedApplier {
             }
         }
         for entry in entries.sorted(by: { $0.sequence < $1.sequence }) { try apply(entry) }
-        for node in rows where node.deleted {
+        try removeStalePlaces()
+        let removed = rows.filter(\.deleted)
+        try tree.dropDeferred(naming: removed)
+        for node in removed {
             if let inode = try tree.inode(of: node.id), inode.namespace == namespace.number { try delete(inode, node) }
         }
         if namespace.isHome { try noticeLoss() }
@@ -42,6 +51,8 @@ struct FeedApplier {
         let dataChanged = inode.isRegular && (isNew || inode.links == 0)
         let before = inode.attributes
         inode.assign(node)
+        // Our changes of a folder's entries move its times, and the server does not know those yet that wait.
+        if inode.isDirectory, try tree.isPending(entriesOf: inode.id) { (inode.modified, inode.changed) = (before.modified, before.changed) }
         inode.links = node.links
         if dataChanged { try replaceContent(inode, node.version, node.content ?? .empty) }
         tree.markDirty(inode)
@@ -101,12 +112,14 @@ struct FeedApplier {
         }
         if let current, current.sequence > entry.sequence { return }
         if entry.deleted {
+            try staysAway(entry)
             guard let current, let inode = try tree.inode(of: entry.node), inode.number == current.inode else { return }
             // The folder itself was removed as a part of the home, before it became a shared one: that is over.
             if tree.isJunction(inode), namespace.isHome, inode.id == entry.node { return }
             return try removeEntry(parent.number, entry.name, current.inode)
         }
-        guard let inode = try inode(for: entry.node) else { return comesBack(entry, in: parent.number) }
+        let known = try tree.inode(of: entry.node)
+        guard let inode = known == nil ? try newInode(for: entry.node) : known else { return try comesBack(entry, in: parent.number) }
         defer { tree.releaseIfUnused(inode) }
         if current?.inode == inode.number {
             try tree.change {
@@ -126,6 +139,7 @@ struct FeedApplier {
         if inode.isDirectory, let (old, name) = try tree.place(of: inode.number) { try removeEntry(old, name, inode.number) }
         try tree.change { try MountedFileSystem.insertEntry($0, parent.number, entry.name, inode.number, sequence: entry.sequence) }
         if inode.links == 0 { try revive(inode) }
+        if known != nil, !inode.isDirectory { appeared[inode.number, default: []].append(Place(parent: parent.number, name: entry.name)) }
         parent.directoryVersion += 1
         events.append(.entry(entry.name, in: parent.number))
     }
@@ -140,6 +154,26 @@ struct FeedApplier {
         events.append(.inode(inode.number, data: true))
     }
 
+    /// A file stands in as many places as the server counts, and in those that were told just now: the feed says no more of a place where a
+    /// node stood that was removed and came back elsewhere.
+    private mutating func removeStalePlaces() throws(FileSystemError) {
+        for (number, told) in appeared {
+            guard let inode = tree.inodes[number], let count = nodes[inode.id]?.links else { continue }
+            let places = try tree.database.read { database in
+                try Row.fetchAll(
+                    database.cachedStatement(sql: "SELECT parent, name FROM entries WHERE inode = ? ORDER BY sequence"), arguments: [Int64(number.rawValue)]
+                ).map { Place(parent: InodeNumber(rawValue: UInt64($0[0] as Int64)), name: $0[1]) }
+            }
+            var surplus = places.count - Int(count)
+            for place in places where surplus > 0 && !told.contains(place) {
+                if let parent = try? tree.inode(place.parent), try tree.isPending(entry: place.name, in: parent.id) { continue }
+                try removeEntry(place.parent, place.name, number)
+                surplus -= 1
+            }
+        }
+        appeared = [:]
+    }
+
     mutating func removeEntry(_ parent: InodeNumber, _ name: String, _ child: InodeNumber) throws(FileSystemError) {
         if tree.namespaces.count > 1, let shared = tree.namespaces.values.first(where: { $0.root == child }) { shared.name = name }
         try tree.change { try MountedFileSystem.deleteEntry($0, parent, name) }
@@ -147,50 +181,14 @@ struct FeedApplier {
         events.append(.deleted(name, of: child, in: parent))
     }
 
-    /// The inode of a node that an entry names; made from the page's row if it is new here.
-    private mutating func inode(for id: NodeID) throws(FileSystemError) -> Inode? {
-        if let inode = try tree.inode(of: id) { return inode }
+    /// The inode of a node that an entry names and that is new here, from the page's row.
+    private mutating func newInode(for id: NodeID) throws(FileSystemError) -> Inode? {
         guard let node = nodes[id], !node.deleted, FileType(mode: node.mode) != nil else { return nil }
         if let shared = node.shared { return try root(of: shared, junction: id) }
         let inode = tree.makeInode(for: node, in: namespace.number)
         tree.register(inode)
         if let version = node.version, let content = node.content { try replaceContent(inode, version, content) }
         return inode
-    }
-
-    // MARK: Waiting for our own answers
-
-    private enum Kind: Int64 { case node = 1, entry = 2 }
-
-    private func wait(_ node: Node) throws(FileSystemError) { try wait(.node, node.id.data, node.sequence, node) }
-
-    private func wait(_ entry: Entry) throws(FileSystemError) {
-        try wait(.entry, entry.parent.data + Data(entry.name.utf8), entry.sequence, entry)
-        if !entry.deleted, let node = nodes[entry.node] { try wait(node) }
-    }
-
-    private func wait(_ kind: Kind, _ key: Data, _ sequence: Int64, _ row: some Encodable) throws(FileSystemError) {
-        try tree.change { database in
-            let packed = try JSONEncoder().encode(row)
-            try database.cachedStatement(sql: """
-                INSERT INTO deferred (namespace, kind, key, sequence, row) VALUES (?, ?, ?, ?, ?)
-                ON CONFLICT (kind, key) DO UPDATE SET namespace = excluded.namespace, sequence = excluded.sequence, row = excluded.row
-                WHERE excluded.sequence >= sequence OR excluded.namespace <> namespace
-                """).execute(arguments: [namespace.number, kind.rawValue, key, sequence, packed])
-        }
-    }
-
-    /// Tries all rows that wait; those whose reason to wait still stands wait on.
-    mutating func applyDeferred() throws(FileSystemError) {
-        let rows = try tree.database.read { database in
-            try Row.fetchAll(database, sql: "SELECT kind, row FROM deferred WHERE namespace = ?", arguments: [namespace.number]).map { (kind: $0[0] as Int64, row: $0[1] as Data) }
-        }
-        guard !rows.isEmpty else { return }
-        try tree.change { try $0.execute(sql: "DELETE FROM deferred WHERE namespace = ?", arguments: [namespace.number]) }
-        let decoder = JSONDecoder()
-        try apply(
-            entries: rows.filter { $0.kind == Kind.entry.rawValue }.compactMap { try? decoder.decode(Entry.self, from: $0.row) },
-            nodes: rows.filter { $0.kind == Kind.node.rawValue }.compactMap { try? decoder.decode(Node.self, from: $0.row) })
     }
 }
 
@@ -200,11 +198,10 @@ extension Tree {
         let number = Int64(inode.number.rawValue)
         let (pages, segments) = try database.read { database in
             (try Int.fetchOne(database.cachedStatement(sql: "SELECT count(*) FROM manifests WHERE inode = ?"), arguments: [number]) ?? 0,
-             try Row.fetchAll(database.cachedStatement(sql: "SELECT slot, file, length FROM segments WHERE inode = ?"), arguments: [number])
-                .map { (Int($0[0] as Int64), FileContent.SavedSegment(file: $0[1], length: Int($0[2] as Int64))) })
+             try SegmentRow.fetchAll(database, inode: number))
         }
         file.savedPages = [Int](repeating: 0, count: pages)
-        file.savedSegments = Dictionary(uniqueKeysWithValues: segments)
-        filesToRemove += segments.map(\.1.file)
+        file.savedSegments = Dictionary(uniqueKeysWithValues: segments.map { ($0.slot, $0.saved) })
+        filesToRemove += segments.flatMap(\.files)
     }
 }

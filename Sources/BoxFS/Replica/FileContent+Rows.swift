@@ -11,29 +11,29 @@ extension FileContent {
         let number = Int64(inode.number.rawValue)
         let size = inode.size
         return try tree.database.read { database in
-            let pages = try Data.fetchAll(
-                database.cachedStatement(sql: "SELECT packed FROM manifests WHERE inode = ? ORDER BY page"), arguments: [number])
-            var chunks: [ChunkReference] = []
-            for page in pages { chunks += try Manifest.unpack(page) }
-            guard let slots = slots(of: chunks) else { throw FileSystemError.notSupported }
+            let pages = try packedPages(database, number)
+            guard let slots = slots(of: try pages.flatMap { try Manifest.unpack($0) }) else { throw FileSystemError.notSupported }
             let content = FileContent(size: size, slots: slots, cache: cache, store: store)
             content.savedPages = pages.map { Array($0).hashValue }
-            let rows = try Row.fetchAll(
-                database.cachedStatement(sql: "SELECT slot, file, length FROM segments WHERE inode = ?"), arguments: [number])
-            for row in rows {
-                let slot = Int(row[0] as Int64), file = row[1] as Int64
-                // A commit may have caught a write half-way: what it added beyond the size was never answered.
-                let length = min(Int(row[2] as Int64), extent(slot, size: size))
-                while content.slots.count <= slot { content.slots.append(.hole) }
-                let segment = Segment(file: file, length: length, store: store)
-                segment.reserved = length   // counted since it was written, or since `Tree.recover`
-                segment.isFrozen = true     // it may have been linked into the cache before this process began
-                content.slots[slot] = .segment(segment)
-                content.savedSegments[slot] = SavedSegment(file: file, length: Int(row[2] as Int64))
+            var logs: [Int64: Segment] = [:]
+            for row in try SegmentRow.fetchAll(database, inode: number) {
+                while content.slots.count <= row.slot { content.slots.append(.hole) }
+                content.slots[row.slot] = .segment(row.segment(store, extent: extent(row.slot, size: size), &logs))
+                content.savedSegments[row.slot] = row.saved
             }
+            content.log = logs.values.max { $0.file < $1.file }
             while content.slots.count < slotCount(size: size) { content.slots.append(.hole) }
             return content
         }
+    }
+
+    private static func packedPages(_ database: Database, _ inode: Int64) throws -> [Data] {
+        try Data.fetchAll(database.cachedStatement(sql: "SELECT packed FROM manifests WHERE inode = ? ORDER BY page"), arguments: [inode])
+    }
+
+    /// The chunks that the rows name.
+    static func sealedChunks(_ database: Database, _ inode: Int64) throws -> [ChunkReference] {
+        try packedPages(database, inode).flatMap { try Manifest.unpack($0) }
     }
 
     /// Writes what differs from the rows. Under `Tree.lock`.
@@ -59,19 +59,18 @@ extension FileContent {
             var segments: [Int: SavedSegment] = [:]
             for (index, slot) in slots.enumerated() {
                 guard case .segment(let segment) = slot else { continue }
-                let now = SavedSegment(file: segment.file, length: segment.length)
-                segments[index] = now
-                guard savedSegments[index] != now else { continue }
-                try database.cachedStatement(sql: """
-                    INSERT INTO segments (inode, slot, file, length) VALUES (?, ?, ?, ?)
-                    ON CONFLICT (inode, slot) DO UPDATE SET file = excluded.file, length = excluded.length
-                    """).execute(arguments: [number, index, now.file, now.length])
+                let row = SegmentRow(index, segment)
+                segments[index] = row.saved
+                if savedSegments[index] != row.saved { try row.save(database, inode: number) }
             }
             for index in savedSegments.keys where segments[index] == nil {
                 try database.cachedStatement(sql: "DELETE FROM segments WHERE inode = ? AND slot = ?").execute(arguments: [number, index])
             }
             savedPages = pages
             savedSegments = segments
+            savedRows = Rows(slotChanges: slotChanges, size: inode.size, lengths: segments.mapValues(\.length))
+            removable += abandoned
+            abandoned = []
         }
     }
 }

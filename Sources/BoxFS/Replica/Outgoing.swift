@@ -11,6 +11,9 @@ struct Outgoing: Sendable {
     var request: CommitRequest
     /// Chunks that the server may not have: each holds a claim on the cache until the answer.
     var claims: [ChunkReference] = []
+    /// Those of the claims that were made for this batch; nil: not known, after a crash. The others are of files that the server has had:
+    /// it says so if they are gone.
+    var fresh: Set<ChunkHash>?
     /// Packed manifest pages of long files.
     var pages: [[UInt8]] = []
     /// What distinguishes a chunk from one that the server has. Not kept across a crash: then the whole chunk travels.
@@ -33,6 +36,7 @@ struct Outgoing: Sendable {
     /// With every chunk that its contents name, for a server that lost some.
     func withAllChunks() throws -> Outgoing {
         var all = self
+        all.fresh = nil
         var known = Set(claims.map(\.hash))
         for numbered in request.operations {
             guard case .content(_, _, _, let content, _, _) = numbered.operation, let inline = content.inline else { continue }

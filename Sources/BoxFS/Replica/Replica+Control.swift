@@ -12,19 +12,10 @@ extension Replica {
         return (changes, cache.unsentBytes)
     }
 
-    /// Says in the log what open files hold, and ends the transaction: all that was written before is now to be sent.
-    func settle() throws(FileSystemError) {
-        try tree.lock.withLock { () throws(FileSystemError) in
-            for inode in tree.inodes.values where inode.file?.hasUnlogged ?? false { try tree.logContent(inode) }
-            try tree.commit()
-        }
-    }
-
     /// Returns when all that was written before the call is on the server, when nothing is sent any more, or when its task is cancelled.
     /// - Parameter progress: called some times a second while there is something to wait for.
     func flush(progress: @escaping @Sendable () -> Void) async throws(FileSystemError) {
-        try settle()
-        let last = tree.lock.withLock { tree.lastLog }
+        let last = try fileSystem.logAll()
         guard synchronizer.state.withLock({ $0.acknowledged }) < last else { return }
         let reporter = Task {
             while !Task.isCancelled {

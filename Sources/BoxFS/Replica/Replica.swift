@@ -85,7 +85,7 @@ final class Replica: Sendable {
         fileSystem = MountedFileSystem(tree: tree, options: configuration.options, fetcher: synchronizer)
     }
 
-    private static func openLocal(_ configuration: ReplicaConfiguration) throws -> (ReplicaDatabase, ChunkCache, Tree) {
+    static func openLocal(_ configuration: ReplicaConfiguration, residentCount: Int = Tree.standardResidentCount) throws -> (ReplicaDatabase, ChunkCache, Tree) {
         let folder = configuration.stateDirectory
         for directory in [folder, folder + "/dirty"] {
             try FileManager.default.createDirectory(
@@ -97,7 +97,7 @@ final class Replica: Sendable {
             where [.SQLITE_CORRUPT, .SQLITE_NOTADB].contains(error.resultCode) { throw StartError.damaged("\(error)") }
         let cache = try ChunkCache(directory: folder + "/cache", limitBytes: configuration.cacheLimitBytes)
         try database.syncInherited()     // before files go that its rows do not name
-        let named = Set(try database.read { try Int64.fetchAll($0, sql: "SELECT file FROM segments") })
+        let named = Set(try database.read { try Int64.fetchAll($0, sql: "SELECT file FROM segments UNION SELECT base FROM segments WHERE base IS NOT NULL") })
         var last: Int64 = named.max() ?? 0
         for name in try FileManager.default.contentsOfDirectory(atPath: folder + "/dirty") {
             if let file = Int64(name), named.contains(file) { continue }
@@ -106,7 +106,7 @@ final class Replica: Sendable {
             if Int64(name) == nil { unlink("\(folder)/dirty/\(name)") } else { cache.takeOver(fileAt: "\(folder)/dirty/\(name)") }
         }
         let store = SegmentStore(directory: folder + "/dirty", firstFile: last + 1)
-        let tree = try Tree(database: database, segments: store, cache: cache)
+        let tree = try Tree(database: database, segments: store, cache: cache, residentCount: residentCount)
         try tree.lock.withLock { () throws(FileSystemError) in try tree.recover() }
         return (database, cache, tree)
     }
@@ -139,6 +139,56 @@ extension Tree {
         }
     }
 
+    /// A power cut may have kept a row and lost what was written to its segment without fsync: the slot has again what it had before,
+    /// or, if there was nothing, what is there and zeros. A content is loaded only when all rows are right.
+    private func recoverSegments() throws(FileSystemError) {
+        let rows = try database.read {
+            try Row.fetchAll($0, sql: "SELECT s.*, n.size FROM segments s JOIN nodes n ON n.inode = s.inode")
+                .map { (inode: $0["inode"] as Int64, size: UInt64($0["size"] as Int64), row: try SegmentRow($0)) }
+        }
+        func status(_ file: Int64) -> (size: Int, modified: Timestamp) {
+            var status = stat()
+            return stat(segments.path(file), &status) == 0 ? (Int(status.st_size), Timestamp(status.st_mtim)) : (0, Timestamp(nanoseconds: 0))
+        }
+        var lost: [(inode: Int64, slot: Int)] = []
+        for (inode, size, row) in rows {
+            let (held, modified) = status(row.file)
+            var kept = row
+            if let pieces = row.pieces {
+                kept.pieces = pieces.filter { $0.position + $0.count <= held }
+            } else {
+                kept.length = row.length(held: held, size: size)
+            }
+            let isBaseLost = row.base.map { status($0).size < row.baseLength } ?? false
+            if isBaseLost || kept.length < row.length, row.origin != nil {
+                // Nothing of it was synced, or it would have no origin.
+                cache.count(reservedBytes: row.reservedBytes)
+                lost.append((inode, row.slot))
+                continue
+            }
+            if isBaseLost, let base = row.base { try segments.lengthen(base, to: row.baseLength) }
+            cache.count(reservedBytes: kept.reservedBytes)
+            guard kept.length != row.length || kept.pieces != row.pieces else { continue }
+            try change {
+                if kept.length > row.length {
+                    try $0.execute(
+                        sql: "UPDATE nodes SET size = ?, modified = max(modified, ?), changed = max(changed, ?) WHERE inode = ?",
+                        arguments: [row.slot * FileContent.slotByteCount + kept.length, modified.nanoseconds, modified.nanoseconds, inode])
+                }
+                if kept.length == 0 {
+                    try $0.execute(sql: "DELETE FROM segments WHERE inode = ? AND slot = ?", arguments: [inode, row.slot])
+                } else {
+                    try kept.save($0, inode: inode)
+                }
+            }
+        }
+        for (number, slot) in lost {
+            let inode = try self.inode(InodeNumber(rawValue: UInt64(number)))
+            try content(of: inode).restoreOrigin(slot)
+            markContentDirty(inode)
+        }
+    }
+
     /// Brings the rows of an earlier process into a state that this one may build on. Under the lock.
     func recover() throws(FileSystemError) {
         try change { database in
@@ -152,23 +202,7 @@ extension Tree {
         }
         let outgoing = try Outgoing.loadAll(self)
         lastCut = outgoing.map(\.lastLog).max() ?? 0
-        // A power cut may have kept a row and lost what was written to its segment without fsync: what is there counts.
-        let segmentRows = try database.read { database in
-            try Row.fetchAll(database, sql: "SELECT inode, slot, file, length FROM segments").map { ($0[0] as Int64, $0[1] as Int64, $0[2] as Int64, $0[3] as Int64) }
-        }
-        for (inode, slot, file, length) in segmentRows {
-            var status = stat()
-            let held = stat(segments.path(file), &status) == 0 ? Int64(status.st_size) : 0
-            cache.count(reservedBytes: min(held, length))
-            guard held < length else { continue }
-            try change {
-                if held == 0 {
-                    try $0.execute(sql: "DELETE FROM segments WHERE inode = ? AND slot = ?", arguments: [inode, slot])
-                } else {
-                    try $0.execute(sql: "UPDATE segments SET length = ? WHERE inode = ? AND slot = ?", arguments: [held, inode, slot])
-                }
-            }
-        }
+        try recoverSegments()
         var claims: [ChunkHash: Int] = [:]
         for chunk in outgoing.flatMap(\.claims) { claims[chunk.hash, default: 0] += 1 }
         cache.resetUnsentClaims(claims)

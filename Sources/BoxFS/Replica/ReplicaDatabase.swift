@@ -1,3 +1,4 @@
+import Foundation
 import GRDB
 import Glibc
 import Shared
@@ -27,6 +28,7 @@ final class ReplicaDatabase: Sendable {
         var configuration = Configuration()
         configuration.allowsUnsafeTransactions = true   // the open transaction outlives each access
         configuration.label = "replica"
+        configuration.busyMode = .timeout(5)            // seconds: who had it until now may be closing it still
         configuration.prepareDatabase { database in
             try database.execute(sql: """
                 PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
@@ -38,13 +40,14 @@ final class ReplicaDatabase: Sendable {
         room = DatabaseRoom(reservePath: path + "-reserve")
         try queue.inDatabase { database in
             let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-            guard version == 0 || version == Self.formatVersion else { throw ReplicaFormatError(found: version) }
-            if version == 0 {
+            switch version {
+            case Self.formatVersion: break
+            case 0, 2:
                 try database.inTransaction {
-                    try database.execute(sql: Self.schema)
-                    try database.execute(sql: "PRAGMA user_version = \(Self.formatVersion)")
+                    try database.execute(sql: version == 0 ? Self.schema + "PRAGMA user_version = \(Self.formatVersion)" : Self.migration2)
                     return .commit
                 }
+            default: throw ReplicaFormatError(found: version)
             }
         }
     }
@@ -144,7 +147,13 @@ final class ReplicaDatabase: Sendable {
         switch error {
         case let error as FileSystemError: error
         case let error as DatabaseError where error.resultCode == .SQLITE_FULL: .noSpace
-        default: .io
+        default: unexpected(error)
         }
+    }
+
+    /// Nobody who gets EIO could say what it was: the mount's log does.
+    private static func unexpected(_ error: any Error) -> FileSystemError {
+        try? FileHandle.standardError.write(contentsOf: Data("boxfs: the local database: \(error)\n".utf8))
+        return .io
     }
 }

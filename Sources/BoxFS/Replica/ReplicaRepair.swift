@@ -114,15 +114,16 @@ struct ReplicaRepair {
     }
 
     private mutating func rescue() throws {
-        var segments: [Int64: [Int: (file: Int64, length: Int)]] = [:]
+        var segments: [Int64: [Int: SegmentRow]] = [:]
         var named: Set<Int64> = []
         do {
             let queue = try DatabaseQueue(path: folder + "/replica.db")
             defer { try? queue.close() }
             try queue.inDatabase { database in
                 try? database.execute(sql: "PRAGMA locking_mode = EXCLUSIVE")
-                for row in rows(database, "segments", "inode, slot, file, length", key: "inode,slot") {
-                    segments[row[0], default: [:]][Int(row[1] as Int64)] = (row[2], Int(row[3] as Int64))
+                for row in rows(database, "segments", "*", key: "inode,slot") {
+                    guard let segment = try? SegmentRow(row) else { continue }
+                    segments[row[0], default: [:]][segment.slot] = segment
                 }
                 var inodes = Set(segments.keys), changes: Set<Int64> = []
                 for row in rows(database, "log", "id, kind, inode", key: "id") {
@@ -137,7 +138,7 @@ struct ReplicaRepair {
                     if node == nil { note(unreadable: "nodes") }
                     let isWhole = (try? put(path, inode, size: node.map { Int($0[0] as Int64) }, files, database)) ?? false
                     if isWhole, node != nil { report.kept.append(path) } else { report.incomplete.append(path) }
-                    for file in files.values { named.insert(file.file) }
+                    for segment in files.values { named.formUnion(segment.files) }
                 }
             }
         } catch { note(unreadable: "replica.db") }
@@ -187,11 +188,11 @@ struct ReplicaRepair {
 
     /// - Returns: whether all bytes were here.
     private mutating func put(
-        _ path: String, _ inode: Int64, size: Int?, _ segments: [Int: (file: Int64, length: Int)], _ database: Database
+        _ path: String, _ inode: Int64, size: Int?, _ segments: [Int: SegmentRow], _ database: Database
     ) throws -> Bool {
         let target = try target(path)
         let slot = FileContent.slotByteCount
-        var isWhole = true, at = 0
+        var isWhole = true, at = 0, size = size
         guard FileManager.default.createFile(atPath: target, contents: nil, attributes: [.posixPermissions: 0o600]) else { return false }
         do {
             for packed in try Data.fetchAll(database, sql: "SELECT packed FROM manifests WHERE inode = ? ORDER BY page", arguments: [inode]) {
@@ -212,19 +213,32 @@ struct ReplicaRepair {
             note(unreadable: "manifests")
         }
         for (index, segment) in segments {
-            let file = "\(folder)/dirty/\(segment.file)"
-            if Self.size(file) < segment.length { isWhole = false }
-            try Self.copy(file, to: target, at: index * slot, count: segment.length)
+            let start = index * slot, beneath = segment.base ?? segment.file, held = Self.size("\(folder)/dirty/\(beneath)")
+            var count = segment.base == nil ? segment.length : segment.baseLength
+            if held < count { isWhole = false }
+            if segment.base == nil, let whole = size {
+                count = segment.length(held: held, size: UInt64(whole))
+                if count > segment.length { size = start + count }
+            }
+            try Self.copy("\(folder)/dirty/\(beneath)", to: target, at: start, count: count)
+            for piece in segment.pieces ?? [] {
+                let log = "\(folder)/dirty/\(segment.file)"
+                guard Self.size(log) >= piece.position + piece.count else {
+                    isWhole = false
+                    continue
+                }
+                try Self.copy(log, from: piece.position, to: target, at: start + piece.start, count: piece.count)
+            }
         }
         if let size { guard truncate(target, off_t(size)) == 0 else { return false } }
         return isWhole
     }
 
-    private static func copy(_ source: String, to target: String, at offset: Int, count: Int?) throws {
+    private static func copy(_ source: String, from start: Int = 0, to target: String, at offset: Int, count: Int?) throws {
         let from = open(source, O_RDONLY | O_CLOEXEC), to = open(target, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         defer { for file in [from, to] where file >= 0 { close(file) } }
         guard from >= 0, to >= 0 else { throw FileSystemError.io }
-        try copyBytes(from: from, at: 0, to: to, at: offset, count: min(count ?? .max, size(source)))
+        try copyBytes(from: from, at: start, to: to, at: offset, count: min(count ?? .max, size(source) - start))
         guard fsync(to) == 0 else { throw FileSystemError.io }
     }
 

@@ -9,7 +9,7 @@ import Synchronization
 ///
 /// A thread of idle priority reads some chunks and then rests for 2,000 times as long as it computed, 10 seconds at least: less than a
 /// thousandth of a core. Where it is stands in `cache/scrub` (the last hash, and when the pass began), so a remount goes on there.
-final class Scrubber: @unchecked Sendable {     // `isStopped` is guarded by `condition`; the rest never changes
+final class Scrubber: Sendable {
     static let standardRestSeconds = 10.0
 
     private let cache: ChunkCache
@@ -17,8 +17,8 @@ final class Scrubber: @unchecked Sendable {     // `isStopped` is guarded by `co
     private let stepBytes: Int
     private let place: String
     private let found: @Sendable (ChunkReference, _ isUnsent: Bool) -> Void
-    private let condition = NSCondition()
-    private var isStopped = false
+    private let isStopped = Atomic<Bool>(false)
+    private let wake = DispatchSemaphore(value: 0), ended = DispatchSemaphore(value: 0)
 
     /// - Parameters:
     ///   - restSeconds: between two steps at least; the other times grow and shrink with it.
@@ -33,16 +33,18 @@ final class Scrubber: @unchecked Sendable {     // `isStopped` is guarded by `co
         let thread = Thread { [self] in
             linux_become_idle()
             run()
+            ended.signal()
         }
         thread.stackSize = 512 << 10
         thread.start()
     }
 
-    func stop() {
-        condition.lock()
-        isStopped = true
-        condition.signal()
-        condition.unlock()
+    /// Of what was begun. A busy machine may let the thread of idle priority wait: nobody waits long for it.
+    /// - Parameter seconds: for which the end of the step under way is waited for.
+    func stop(within seconds: Double = 0.5) {
+        isStopped.store(true, ordering: .relaxed)
+        wake.signal()
+        _ = ended.wait(timeout: .now() + seconds)
     }
 
     private func run() {
@@ -52,8 +54,8 @@ final class Scrubber: @unchecked Sendable {     // `isStopped` is guarded by `co
         guard rest(60 * scale) else { return }
         while true {
             if last == nil, let began {
-                let due = began.adding(seconds: Int64(week)).nanoseconds - Timestamp.now().nanoseconds
-                guard due <= 0 || rest(Double(due) / 1e9) else { return }
+                let due = Double(began.adding(seconds: Int64(week)).nanoseconds - Timestamp.now().nanoseconds) / 1e9
+                guard due <= 0 || rest(min(due, week)) else { return }      // a clock that was set back makes it no longer
             }
             if last == nil || began == nil { began = .now() }
             let start = Self.threadSeconds()
@@ -67,11 +69,12 @@ final class Scrubber: @unchecked Sendable {     // `isStopped` is guarded by `co
 
     /// - Returns: false when there is nothing more to do.
     private func rest(_ seconds: Double) -> Bool {
-        let end = Date(timeIntervalSinceNow: seconds)
-        condition.lock()
-        defer { condition.unlock() }
-        while !isStopped, Date() < end { condition.wait(until: end) }
-        return !isStopped
+        // Waits of conditions and semaphores end by the wall clock, which may be set; Dispatch's timers do not.
+        let alarm = DispatchWorkItem { [wake] in wake.signal() }
+        DispatchQueue.global(qos: .utility).asyncAfter(deadline: .now() + seconds, execute: alarm)
+        wake.wait()
+        alarm.cancel()
+        return !isStopped.load(ordering: .relaxed)
     }
 
     private static func threadSeconds() -> Double {

@@ -14,11 +14,13 @@ enum Sealer {
     private static let jobCount = 32
 
     struct Sealed: Sendable {
-        let segment: Segment
+        var segment: Segment
         /// nil: the segment held no byte.
         let reference: ChunkReference?
         /// Bytes of it that count twice in the cache until `ChunkCache.endSealing`.
         var doubleBytes: UInt64 = 0
+        /// The file that was made for a patch, and is no longer needed once the rows name the chunk.
+        var whole: Segment?
     }
 
     /// - Returns: in the order of `segments`; their chunks are in the cache, each with one claim. After an error none has one.
@@ -41,8 +43,15 @@ enum Sealer {
         }
         guard let failure else { return sealed }
         cache.markSent(sealed.compactMap(\.reference?.hash))
-        cache.endSealing(bytes: sealed.reduce(0) { $0 + $1.doubleBytes })
+        end(sealed, cache)
+        for whole in sealed.compactMap(\.whole) { unlink(whole.path) }
         throw failure
+    }
+
+    /// The rows name the chunks: what counted twice counts once.
+    static func end(_ sealed: [Sealed], _ cache: ChunkCache) {
+        cache.endSealing(bytes: sealed.reduce(0) { $0 + $1.doubleBytes })
+        for whole in sealed.compactMap(\.whole) { cache.release(bytes: Int64(whole.length)) }
     }
 
     private static func run(_ segments: [Segment], into cache: ChunkCache) async -> ([Sealed], FileSystemError?) {
@@ -59,6 +68,7 @@ enum Sealer {
 
     private static func seal(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
         guard segment.length > 0 else { return Sealed(segment: segment, reference: nil) }
+        guard segment.patch == nil else { return try sealPatch(segment, into: cache) }
         let descriptor = open(segment.path, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { throw .io }
         defer { close(descriptor) }
@@ -66,6 +76,14 @@ enum Sealer {
         guard fstat(descriptor, &status) == 0 else { throw .io }
         if status.st_size != segment.length, ftruncate(descriptor, off_t(segment.length)) != 0 { throw .io }
         let hash = try hash(descriptor, count: segment.length)
+        if segment.replacesSynced {
+            guard fdatasync(descriptor) == 0 else { throw .io }
+            try segment.store.syncDirectory()
+        }
+        return try adopt(segment, hash, into: cache)
+    }
+
+    private static func adopt(_ segment: Segment, _ hash: ChunkHash, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
         let reference = ChunkReference(hash: hash, length: UInt32(segment.length))
         let name = segment.path + ".sealed"
         unlink(name)
@@ -78,17 +96,44 @@ enum Sealer {
         }
     }
 
+    /// Makes the whole of a patch. It is on the disk before the rows name it, as the pieces may have been for long.
+    private static func sealPatch(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
+        cache.count(reservedBytes: Int64(segment.length))
+        var whole: Segment?
+        do throws(FileSystemError) {
+            let made = try segment.store.make()
+            whole = made
+            made.length = segment.length
+            let hash = try writeWhole(segment, to: made.open().rawValue)
+            try segment.store.sync(made)
+            made.close()
+            var sealed = try adopt(made, hash, into: cache)
+            sealed.segment = segment
+            sealed.whole = made
+            return sealed
+        } catch {
+            cache.release(bytes: Int64(segment.length))
+            if let whole { unlink(whole.path) }
+            throw error
+        }
+    }
+
+    private static func writeWhole(_ segment: Segment, to descriptor: Int32) throws(FileSystemError) -> ChunkHash {
+        var file = DirectFile(descriptor)
+        var hasher = SHA256()
+        try DirectFile.forEachPart(of: segment.length) { part, start throws(FileSystemError) in
+            try segment.read(into: part, at: start)
+            hasher.update(UnsafeRawBufferPointer(part))
+            guard file.append(UnsafeRawBufferPointer(part)) else { throw errno == ENOSPC || errno == EDQUOT ? .noSpace : .io }
+        }
+        return hasher.finish()
+    }
+
     private static func hash(_ descriptor: Int32, count: Int) throws(FileSystemError) -> ChunkHash {
         var hasher = SHA256()
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(count, 1 << 18), alignment: 4096)
-        defer { buffer.deallocate() }
-        var at = 0
-        while at < count {
-            let done = pread(descriptor, buffer.baseAddress, min(buffer.count, count - at), off_t(at))
-            if done < 0, errno == EINTR { continue }
-            guard done > 0 else { throw .io }
-            hasher.update(UnsafeRawBufferPointer(rebasing: buffer[..<done]))
-            at += done
+        try DirectFile.forEachPart(of: count) { part, start throws(FileSystemError) in
+            try readFully(descriptor, part, at: start)
+            hasher.update(UnsafeRawBufferPointer(part))
         }
         return hasher.finish()
     }

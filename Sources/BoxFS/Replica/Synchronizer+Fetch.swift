@@ -17,10 +17,12 @@ extension Synchronizer {
             })
         case .directory(let number): hydrate(number) { waiter.finish($0) }
         case .manifest(let number): bring(waiter) { [self] () throws(FileSystemError) in try await fetchManifest(number, waiter) }
-        case .versions(let number): bring(waiter) { [self] () throws(FileSystemError) in try await fetchVersions(of: number, waiter) }
+        case .versions(let file, let number): bring(waiter) { [self] () throws(FileSystemError) in try await fetchVersions(of: file, number, waiter) }
+        case .removed(let folder, let number): bring(waiter) { [self] () throws(FileSystemError) in await fetchRemoved(from: folder, number) }
         case .version(let id, let number): bring(waiter) { [self] () throws(FileSystemError) in try await fetchContent(of: id, number, waiter) }
         case .cacheRoom:
-            let last = logOpenFiles(), acknowledged = state.withLock(\.acknowledged)
+            // What fills the cache may all be of files that are open still.
+            let last = tree.lock.withLock { (try? tree.logOpenFiles()) ?? tree.lastLog }, acknowledged = acknowledgedLog
             guard last > acknowledged else {    // nothing that could be sent
                 waiter.finish(.noSpace)
                 break
@@ -32,8 +34,8 @@ extension Synchronizer {
                 break
             }
             DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(milliseconds)) { waiter.finish(nil) }
-        case .uploaded:
-            waitForUpload(upTo: tree.lock.withLock { tree.lastLog }) { waiter.finish($0 ? nil : .io) }
+        case .uploaded(let log):
+            waitForUpload(upTo: log) { waiter.finish($0 ? nil : .io) }
         }
         return waiter
     }
@@ -48,16 +50,6 @@ extension Synchronizer {
     }
 
     private var sentBytes: @Sendable () -> UInt64 { { [counters = remote.engine.settings.counters] in counters.sent.load(ordering: .relaxed) } }
-
-    /// What fills the cache may all be of files that are open still.
-    /// - Returns: the newest record.
-    private func logOpenFiles() -> Int64 {
-        tree.lock.withLock {
-            for inode in tree.inodes.values where inode.file?.hasUnlogged ?? false { try? tree.logContent(inode) }
-            try? tree.commit()
-            return tree.lastLog
-        }
-    }
 
     func prefetch(_ references: [ChunkReference], for number: InodeNumber) { chunks.prefetch(references, of: namespaceID(of: number)) }
 
@@ -114,6 +106,8 @@ extension Synchronizer {
     }
 
     // MARK: Waiting for the log
+
+    var acknowledgedLog: Int64 { state.withLock(\.acknowledged) }
 
     func isUploaded(_ number: InodeNumber) -> Bool {
         tree.lock.withLock {

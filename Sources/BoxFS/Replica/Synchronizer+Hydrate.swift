@@ -25,6 +25,14 @@ extension Synchronizer {
         }
     }
 
+    /// Brings what a new mount needs before it can be worked in without the server.
+    func bringRoot(seconds: Double) async {
+        await withCheckedContinuation { continuation in
+            let waiter = Waiter(deadlineSeconds: seconds, late: .io) { _ in continuation.resume() }
+            hydrate(.root) { waiter.finish($0) }
+        }
+    }
+
     private func fetchEntries(_ number: InodeNumber) async throws(FileSystemError) {
         let waiter = Waiter(deadlineSeconds: deadlineSeconds, late: .io) { _ in }
         defer { waiter.finish(nil) }
@@ -53,7 +61,7 @@ extension Synchronizer {
     }
 
     /// How the server is asked for a directory.
-    private struct Place { let id: NodeID, namespace: Namespace }
+    struct Place { let id: NodeID, namespace: Namespace }
 
     private func place(of number: InodeNumber) throws(FileSystemError) -> Place? {
         try tree.lock.withLock { () throws(FileSystemError) in
@@ -65,7 +73,7 @@ extension Synchronizer {
     /// Says that entries of these directories arrive: from here on the feed's rows of them are taken, so that no change falls between two
     /// pages. Keeps them in memory until `release`.
     /// - Returns: the directories that are not complete.
-    private func expect(_ numbers: [InodeNumber]) throws(FileSystemError) -> [InodeNumber: Place] {
+    func expect(_ numbers: [InodeNumber]) throws(FileSystemError) -> [InodeNumber: Place] {
         try tree.lock.withLock { () throws(FileSystemError) in
             var wanted: [InodeNumber: Place] = [:]
             for number in numbers {
@@ -81,7 +89,7 @@ extension Synchronizer {
         }
     }
 
-    private func release(_ numbers: some Collection<InodeNumber>) {
+    func release(_ numbers: some Collection<InodeNumber>) {
         tree.lock.withLock {
             for number in numbers {
                 guard let inode = tree.inodes[number] else { continue }
@@ -94,7 +102,7 @@ extension Synchronizer {
     /// Applies one directory's entries, slice by slice.
     /// - Returns: false when the page is older than the feed that was applied here: it may show what is no more, and has to be asked
     ///   for again; also when the directory belongs to another namespace by now.
-    private func take(
+    func take(
         _ sequence: Int64, _ namespace: Namespace, _ directory: InodeNumber, _ entries: [Entry], _ nodes: [NodeID: Node], isLast: Bool
     ) throws(FileSystemError) -> Bool {
         var rest = entries[...]

@@ -30,9 +30,10 @@ extension Synchronizer {
         guard let answer = try await poll(followed, waitSeconds: waitSeconds) else { return }
         let wasConnected = state.withLock(\.isConnected)
         connected(nil)
-        for (namespace, after) in followed {
+        for (namespace, after, known) in followed {
             guard let page = answer.pages.first(where: { $0.namespace == namespace.id })?.page else { continue }
-            guard try isKnownServer(page, since: after) else { return }
+            // Where there is nothing more the cursor is the namespace's last number.
+            guard try isKnownServer(page, since: page.more ? after : known) else { return }
             if namespace.isHome { state.withLock { $0.quota = (page.quota, page.used) } }
             if page.cursor > after || !page.entries.isEmpty || !page.nodes.isEmpty { try apply(page, to: namespace, isNews: wasConnected) }
             if page.nodes.contains(where: { FileType(mode: $0.mode) == .directory }) { hydrateSignal.raise() }
@@ -42,7 +43,7 @@ extension Synchronizer {
     }
 
     /// - Returns: nil when there is another namespace to be followed by now.
-    private func poll(_ followed: [(namespace: Namespace, after: Int64)], waitSeconds: Int) async throws -> FollowAnswer? {
+    private func poll(_ followed: [Followed], waitSeconds: Int) async throws -> FollowAnswer? {
         let poll = Task { [remote] in
             try await remote.follow(followed.map { .init(namespace: $0.namespace.id, after: $0.after) }, wait: waitSeconds, limit: Self.pageLimit)
         }
@@ -57,16 +58,19 @@ extension Synchronizer {
     /// Ends the poll that waits, as there is one more feed to be followed: that of a shared folder that a listing brought.
     func followAnew() { pollUnderWay.withLock { $0?.cancel() } }
 
-    /// How far the feeds were applied, the home's first: it says what the others are.
-    private func cursors() -> [(namespace: Namespace, after: Int64)] {
-        tree.lock.withLock { tree.namespacesHomeFirst.filter { !$0.isLost }.map { ($0, $0.cursor) } }
+    private typealias Followed = (namespace: Namespace, after: Int64, known: Int64)
+
+    /// How far the feeds were applied, and what was heard before of their ends. The home's first: it says what the others are.
+    private func cursors() -> [Followed] {
+        tree.lock.withLock { tree.namespacesHomeFirst.filter { !$0.isLost }.map { ($0, $0.cursor, $0.known) } }
     }
 
     /// - Parameter isNews: what happened while we were away is no news to anybody.
-    private func apply(_ page: ChangePage, to namespace: Namespace, isNews: Bool) throws(FileSystemError) {
+    func apply(_ page: ChangePage, to namespace: Namespace, isNews: Bool) throws(FileSystemError) {
         let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) -> ([KernelEvent], [RemoteChange]) in
             guard tree.namespaces[namespace.number] === namespace, !namespace.isLost else { return ([], []) }
             var applier = FeedApplier(tree: tree, namespace: namespace)
+            try applier.applyDeferred()     // older than the page
             try applier.apply(entries: page.entries, nodes: page.nodes)
             namespace.cursor = page.cursor
             if !page.more { namespace.caughtUp = page.cursor }
@@ -78,7 +82,7 @@ extension Synchronizer {
 
     /// Absence is never a deletion: another server, or this one as it was some time ago, must not undo what is here.
     ///
-    /// - Parameter since: the cursor that the page was asked for.
+    /// - Parameter since: what the server had, as far as this mount had heard when it asked for the page: its cursor is not before that.
     private func isKnownServer(_ page: ChangePage, since: Int64) throws(FileSystemError) -> Bool {
         let known = try tree.lock.withLock { () throws(FileSystemError) in (try tree.meta("server"), try tree.meta("epoch")) }
         let here = (page.identity.description, String(page.epoch))
@@ -92,15 +96,17 @@ extension Synchronizer {
         }
         stopForGood(known.0 != here.0
             ? "This is not the server that the folder came from. Nothing is sent or taken; all that is here stays. Log in to the right server, or mount with a new --cache-dir."
-            : "The server was restored from a backup or lost changes that were seen here. Nothing is sent or taken; all that is here stays. Unsent changes are in this mount; mount with a new --cache-dir to see the server's state.")
+            : Self.lostChanges)
         return false
     }
 
+    static let lostChanges = "The server was restored from a backup or lost changes that were seen here. Nothing is sent or taken; all that is here stays. Unsent changes are in this mount; mount with a new --cache-dir to see the server's state."
+
     /// After the server was away, before anything is sent: is it the one that it was? If not, nothing is sent (`State.stopped`).
     func checkServer() async throws {
-        guard let (home, cursor) = cursors().first else { return }
-        let page = try await remote.changes(home.id, after: cursor, wait: 0, limit: 1)
-        if try isKnownServer(page, since: cursor) { connected(nil) }
+        guard let (home, _, known) = cursors().first else { return }
+        let page = try await remote.changes(home.id, after: known, wait: 0, limit: 1)
+        if try isKnownServer(page, since: known) { connected(nil) }
     }
 
     func changeGivenUp() {
@@ -111,18 +117,17 @@ extension Synchronizer {
     /// Takes the rows that waited for an answer to our own changes.
     func applyDeferred() {
         do {
-            let (events, shown) = try tree.lock.withLock { () throws(FileSystemError) in
-                var events: [KernelEvent] = []
-                for namespace in tree.namespacesHomeFirst {
-                    var applier = FeedApplier(tree: tree, namespace: namespace)
-                    try applier.applyDeferred()
-                    events += applier.events
-                }
-                return (events, try tree.remoteChanges(events))
-            }
-            notify(events, shown: shown)
-            if !events.isEmpty { hydrateSignal.raise() }
+            try took(try tree.lock.withLock { () throws(FileSystemError) in try tree.applyDeferred() })
         } catch { note("Changes of others could not be applied (\(error)); they are tried again.") }
+    }
+}
+
+extension Synchronizer {
+    /// Tells of rows that waited and were taken.
+    func took(_ events: [KernelEvent]) throws(FileSystemError) {
+        guard !events.isEmpty else { return }
+        notify(events, shown: try tree.lock.withLock { () throws(FileSystemError) in try tree.remoteChanges(events) })
+        hydrateSignal.raise()
     }
 }
 

@@ -58,10 +58,14 @@ extension Synchronizer {
             if case .problem(let problem) = error {
                 note("The server refused changes: \(problem.title). \(problem.detail ?? "") They are kept here and tried again.")
             }
+        case is RightGone: break
         case let error as FileSystemError: note("Changes could not be prepared for sending (\(error)); they are tried again.")
         default: note("Sending failed: \(error).")
         }
     }
+
+    /// A shared folder takes no changes of ours any more. Nothing to tell people yet: `leaveLostFolders` will.
+    private struct RightGone: Error {}
 
     /// Sends one batch of each namespace. The home's goes first: what became a shared folder may have begun there. What the server says
     /// of one shared folder does not hold up the others.
@@ -73,11 +77,17 @@ extension Synchronizer {
         var hasMore = false, refusal: (any Error)?
         for namespace in namespaces {
             do { hasMore = try await push(namespace) || hasMore } catch RemoteError.problem(let problem) {
+                if problem.code == ProblemCode.lostChanges.rawValue {
+                    stopForGood(Self.lostChanges)
+                    return false
+                }
                 if namespace.isHome {
                     if problem.code == ProblemCode.quotaExceeded.rawValue { state.withLock { $0.isOverQuota = true } }
                     throw RemoteError.problem(problem)
                 }
-                refusal = RemoteError.problem(problem)
+                // The right is gone: the home's feed is about to say so, and then they are kept beside the tree.
+                let isGone = [ProblemCode.notFound.rawValue, ProblemCode.forbidden.rawValue].contains(problem.code)
+                refusal = refusal ?? (isGone ? RightGone() : RemoteError.problem(problem))
             }
         }
         if let refusal { throw refusal }
@@ -106,14 +116,21 @@ extension Synchronizer {
     }
 
     /// Seals the batch's segments and writes its contents' operations.
-    private func seal(_ batch: Batch) async throws -> Outgoing {
+    func seal(_ batch: Batch) async throws -> Outgoing {
         let segments = batch.files.flatMap { $0.slots.compactMap(\.segment) }
-        let sealed = try await Sealer.seal(segments, into: tree.cache)
+        let sealed: [Sealer.Sealed]
+        do { sealed = try await Sealer.seal(segments, into: tree.cache) } catch {
+            tree.lock.withLock { batch.takeBack(tree) }
+            throw error
+        }
         let references = Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.reference) })
+        let seen = tree.lock.withLock { tree.namespaces[batch.namespace]?.known }
         var outgoing = Outgoing(
-            lastLog: batch.lastLog, namespace: batch.namespace, request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations))
-        for item in sealed { if let hash = item.reference?.hash { outgoing.changes[hash] = item.segment.changes } }
-        defer { tree.cache.endSealing(bytes: sealed.reduce(0) { $0 + $1.doubleBytes }) }
+            lastLog: batch.lastLog, namespace: batch.namespace,
+            request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations, seen: seen))
+        outgoing.fresh = Set(sealed.compactMap(\.reference?.hash))
+        for item in sealed { if let hash = item.reference?.hash { outgoing.changes[hash] = item.segment.differences } }
+        defer { Sealer.end(sealed, tree.cache) }
         try tree.lock.withLock { () throws(FileSystemError) in
             for file in batch.files {
                 let manifest = FileContent.manifest(size: file.size, slots: file.slots) { references[ObjectIdentifier($1)] ?? nil }
@@ -129,8 +146,7 @@ extension Synchronizer {
                 }
                 tree.markContentDirty(file.inode)
             }
-            tree.filesToRemove += segments.map(\.file)
-            try tree.commit()
+            tree.filesToRemove += sealed.compactMap(\.whole?.file)
         }
         return outgoing
     }
@@ -152,8 +168,7 @@ extension Synchronizer {
             do {
                 let answer = try await remote.commit(namespace.id, outgoing.request)
                 connected(nil)
-                try await answered(outgoing, namespace, answer)
-                return applyDeferred()
+                return try await answered(outgoing, namespace, answer)
             } catch RemoteError.problem(let problem)
                 where attempt < 3 && [ProblemCode.chunksMissing.rawValue, ProblemCode.uploadExpired.rawValue].contains(problem.code) {
                 outgoing.request.upload = try await upload(outgoing.withAllChunks(), namespace.id)
@@ -161,7 +176,7 @@ extension Synchronizer {
         }
     }
 
-    private func answered(_ outgoing: Outgoing, _ namespace: Namespace, _ answer: CommitAnswer) async throws {
+    func answered(_ outgoing: Outgoing, _ namespace: Namespace, _ answer: CommitAnswer) async throws {
         let results = Dictionary(answer.results.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
         // Every operation took a number of its own, and the server tells all rows that it spoke of again under these numbers: what
         // the feed said of them before is out of date, whether it waits in `deferred` or is still on its way.
@@ -173,24 +188,27 @@ extension Synchronizer {
             return node
         }
         if !refused.isEmpty { await rescue(refused) }
-        let acknowledged = try tree.lock.withLock { () throws(FileSystemError) -> Int64 in
+        let (acknowledged, events) = try tree.lock.withLock { () throws(FileSystemError) in
             let numbers = Dictionary(tree.namespaces.values.map { ($0.id, $0.number) }, uniquingKeysWith: { first, _ in first })
             try tree.change { database in
                 try database.execute(sql: "DELETE FROM log WHERE id <= ? AND namespace = ?", arguments: [outgoing.lastLog, namespace.number])
                 try database.execute(sql: "DELETE FROM outbox WHERE namespace = ?", arguments: [namespace.number])
-                for (id, sequence) in before {
-                    guard let number = numbers[id] else { continue }
-                    try database.execute(sql: "DELETE FROM deferred WHERE namespace = ? AND sequence <= ?", arguments: [number, sequence])
-                }
+                try namespace.saveTold(answer.sequence, database)
             }
+            let spokenOf = SpokenOf(outgoing.request.operations.map(\.operation))
+            try tree.dropDeferred(spokenOf) { row in before.contains { numbers[$0] == row.namespace && row.sequence <= $1 } }
+            for (id, sequence) in before { numbers[id].flatMap { tree.namespaces[$0] }?.noteAnswered(spokenOf, before: sequence) }
             for numbered in outgoing.request.operations {
                 guard let result = results[numbered.id] else { continue }
                 try take(result, of: numbered.operation, before[result.namespace ?? namespace.id] ?? 0)
             }
+            // Under the same lock: a later row of the feed must not be applied before these.
+            let events = try tree.applyDeferred()
             try tree.forgetUnlinkedRows()
             try tree.commit()
-            return try tree.acknowledgedLog()
+            return (try tree.acknowledgedLog(), events)
         }
+        try took(events)
         tree.cache.markSent(outgoing.claims.map(\.hash))
         if namespace.isHome { state.withLock { $0.isOverQuota = false } }
         acknowledge(upTo: acknowledged)
@@ -209,9 +227,9 @@ extension Synchronizer {
     /// What one operation's answer means here. The feed brings the rows themselves. Under `Tree.lock`.
     private func take(_ result: OperationResult, of operation: Shared.Operation, _ before: Int64) throws(FileSystemError) {
         switch (operation, result.outcome) {
-        case (.content(let node, _, let version, _, _, _), .applied), (.content(let node, _, let version, _, _, _), .merged):
+        case (.content(let node, _, let version, let content, _, _), .applied), (.content(let node, _, let version, let content, _, _), .merged):
             guard let inode = try tree.inode(of: node) else { return }
-            inode.version = version
+            if try tree.goesOn(from: content, inode) { inode.version = version }
             inode.sequence = max(inode.sequence, before)
             inode.file?.uploaded()
             tree.markDirty(inode)
@@ -222,34 +240,40 @@ extension Synchronizer {
             guard let inode = try tree.inode(of: node) else { return }
             inode.sequence = max(inode.sequence, before)
             tree.markDirty(inode)
-        case (.rename(let node, _, _, let toParent, let toName, _, _, _), .refused) where result.code == ProblemCode.conflict.rawValue:
-            // It would have left its namespace: the feed tells where it stands.
-            try forgetEntry(node, toParent, toName)
-            note("\(operation.summary): \(result.detail ?? "refused")")
-        case (.link(let node, let parent, let name, _), .refused) where result.code == ProblemCode.conflict.rawValue:
-            try forgetEntry(node, parent, name)
-            note("\(operation.summary): \(result.detail ?? "refused")")
         case (_, .conflicted), (_, .refused):
+            if result.outcome == .refused { try takeBack(operation) }
             note("\(operation.summary): \(result.outcome.rawValue)\(result.code.map { ", \($0)" } ?? "")\(result.detail.map { ": \($0)" } ?? "")")
         default: break
         }
     }
 
-    /// Takes back an entry that the server does not have. Under `Tree.lock`.
-    private func forgetEntry(_ node: NodeID, _ parent: NodeID, _ name: String) throws(FileSystemError) {
+    /// Takes back the entries that an operation made here and the server does not have: the feed tells what is there. Under `Tree.lock`.
+    private func takeBack(_ operation: Shared.Operation) throws(FileSystemError) {
+        for (parent, name, believed) in operation.spokenOf.names {
+            guard let believed, let inode = try takeBack(believed, parent, name) else { continue }
+            if case .create = operation {       // the server knows nothing of it
+                inode.links = 0
+                tree.markDirty(inode)
+            }
+        }
+    }
+
+    private func takeBack(_ node: NodeID, _ parent: NodeID, _ name: String) throws(FileSystemError) -> Inode? {
         guard let directory = try tree.inode(of: parent), let inode = try tree.inode(of: node), try tree.entry(directory.number, name) == inode.number,
-              try !tree.isPending(entry: name, in: parent) else { return }
+              try !tree.isPending(entry: name, in: parent) else { return nil }
         try tree.change { try MountedFileSystem.deleteEntry($0, directory.number, name) }
         directory.directoryVersion += 1
         notify([.entry(name, in: directory.number)])
+        return inode
     }
 
-    /// A directory made here and one made elsewhere became one: ours takes the other's identity.
+    /// What was made here and what was made elsewhere became one: ours takes the other's identity, or gives way to it if it is here.
     private func adopt(_ existing: NodeID, for ours: NodeID, _ parent: NodeID, _ name: String) throws(FileSystemError) {
-        guard let inode = try tree.inode(of: ours), try tree.inode(of: existing) == nil else { return }
+        guard let inode = try tree.inode(of: ours) else { return }
+        guard try tree.inode(of: existing) == nil else { return _ = try takeBack(ours, parent, name) }
         inode.id = existing
         if inode.isDirectory {
-            inode.hydration = .unknown
+            inode.hydration = .arriving     // whatever the feed tells of it from here on counts
             hydrateSignal.raise()
         }
         tree.markDirty(inode)
@@ -282,15 +306,25 @@ extension Shared.Operation {
 }
 
 extension Tree {
+    /// Whether the content here is the one that was sent, or was written on top of it. What was removed here meanwhile and came back by the feed
+    /// (`FeedApplier.revive`) has bytes of another version: it takes those that were sent when the feed tells of theirs.
+    fileprivate func goesOn(from sent: Content, _ inode: Inode) throws(FileSystemError) -> Bool {
+        if inode.links == 0 || inode.changesUnderWay > 0 || inode.file?.hasUnlogged ?? false { return true }
+        let isWritten = try database.read { database in
+            try Int64.fetchOne(
+                database.cachedStatement(sql: "SELECT 1 FROM log WHERE node = ? AND kind = ? LIMIT 1"), arguments: [inode.id.data, LogKind.content.rawValue]) != nil
+        }
+        if isWritten { return true }
+        if let pages = inode.pages { return pages == sent.pages }
+        let file = if let loaded = inode.file { loaded } else { try FileContent.load(inode, self, cache: cache, store: segments) }
+        return Content(FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _, _ in nil }) == sent
+    }
+
     /// Rows of unlinked nodes that only the log still needed.
     func forgetUnlinkedRows() throws(FileSystemError) {
         let unlinked = try database.read { try Int64.fetchAll($0, sql: "SELECT inode FROM nodes WHERE links = 0") }
         for number in unlinked where inodes[InodeNumber(rawValue: UInt64(number))] == nil {
-            try change {
-                try $0.cachedStatement(sql: """
-                    DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)
-                    """).execute(arguments: [number])
-            }
+            try change { try Self.dropUnlinked(number, $0) }
         }
     }
 }

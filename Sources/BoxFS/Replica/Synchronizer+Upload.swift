@@ -7,11 +7,12 @@ extension Synchronizer {
     private static let smallBytes: UInt32 = 256 << 10
     private static let parallelPuts = 4
 
-    /// Brings a batch's chunks and pages to the server: hashes first, then what it wants.
+    /// Brings a batch's new chunks and pages to the server: hashes first, then what it wants. The session has the commit's identifier: after an
+    /// interruption or a restart it goes on, and what arrived before does not travel again.
     /// - Returns: the session that the commit names; nil when there is nothing to bring.
     func upload(_ outgoing: Outgoing, _ namespace: NamespaceID) async throws -> UploadID? {
         var references: [ChunkHash: ChunkReference] = [:]
-        for chunk in outgoing.claims { references[chunk.hash] = chunk }
+        for chunk in outgoing.claims where outgoing.fresh?.contains(chunk.hash) ?? true { references[chunk.hash] = chunk }
         let pages = Dictionary(outgoing.pages.map { (SHA256.hash($0), $0) }, uniquingKeysWith: { first, _ in first })
         guard !references.isEmpty || !pages.isEmpty else { return nil }
         var rest = Array(references.values)[...]
@@ -20,7 +21,9 @@ extension Synchronizer {
         repeat {
             let part = rest.prefix(10_000)
             rest = rest.dropFirst(part.count)
-            let request = UploadRequest(chunks: Data(Manifest.pack(part)), pages: session == nil ? Array(pages.keys) : [])
+            let commit = outgoing.request.commit
+            let request = UploadRequest(
+                chunks: Data(Manifest.pack(part)), pages: session == nil ? Array(pages.keys) : [], upload: UploadID(high: commit.high, low: commit.low))
             let answer = if let session { try await remote.extendUpload(session, request) } else { try await remote.startUpload(namespace, request) }
             session = answer.upload
             needed += answer.neededChunks.compactMap { references[$0] }

@@ -9,16 +9,26 @@ struct KnownVersions: Sendable {
     /// Lists, and contents that nobody opened yet, kept at most.
     static let maximumCount = 256
 
-    private var lists: [InodeNumber: (versions: [VersionInformation], until: ContinuousClock.Instant)] = [:]
+    private var lists: [NodeID: (versions: [VersionInformation], until: ContinuousClock.Instant)] = [:]
+    private var removed: [NodeID: (items: [TrashItem], until: ContinuousClock.Instant)] = [:]
     private var contents: [VersionID: [ChunkReference]] = [:]
 
-    func list(_ inode: InodeNumber) -> [VersionInformation]? {
-        lists[inode].flatMap { $0.until > .now ? $0.versions : nil }
+    func list(_ file: NodeID) -> [VersionInformation]? {
+        lists[file].flatMap { $0.until > .now ? $0.versions : nil }
     }
 
-    mutating func add(_ inode: InodeNumber, _ versions: [VersionInformation]) {
+    mutating func add(_ file: NodeID, _ versions: [VersionInformation]) {
         if lists.count >= Self.maximumCount { lists = [:] }
-        lists[inode] = (versions, .now + .seconds(Self.listSeconds))
+        lists[file] = (versions, .now + .seconds(Self.listSeconds))
+    }
+
+    func removed(from folder: NodeID) -> [TrashItem]? {
+        removed[folder].flatMap { $0.until > .now ? $0.items : nil }
+    }
+
+    mutating func add(removedFrom folder: NodeID, _ items: [TrashItem]) {
+        if removed.count >= Self.maximumCount { removed = [:] }
+        removed[folder] = (items, .now + .seconds(Self.listSeconds))
     }
 
     mutating func add(_ version: VersionID, _ chunks: [ChunkReference]) {
@@ -30,13 +40,15 @@ struct KnownVersions: Sendable {
 }
 
 extension Synchronizer {
-    func versions(of inode: InodeNumber) -> [VersionInformation]? { knownVersions.withLock { $0.list(inode) } }
+    func versions(of file: NodeID) -> [VersionInformation]? { knownVersions.withLock { $0.list(file) } }
+
+    func removed(from folder: NodeID) -> [TrashItem]? { knownVersions.withLock { $0.removed(from: folder) } }
 
     func takeContent(of version: VersionID) -> [ChunkReference]? { knownVersions.withLock { $0.take(version) } }
 
     /// A file that the server does not know yet has no versions.
-    func fetchVersions(of number: InodeNumber, _ waiter: Waiter) async throws(FileSystemError) {
-        let node = try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(number).id }, namespace = namespaceID(of: number)
+    func fetchVersions(of node: NodeID, _ number: InodeNumber, _ waiter: Waiter) async throws(FileSystemError) {
+        let namespace = namespaceID(of: number)
         var versions: [VersionInformation] = []
         var after: String?
         repeat {
@@ -48,7 +60,25 @@ extension Synchronizer {
             versions += page?.versions ?? []
             after = page?.next
         } while after != nil
-        knownVersions.withLock { $0.add(number, versions) }
+        knownVersions.withLock { $0.add(node, versions) }
+    }
+
+    /// How long whoever lists a folder waits for what was removed from it.
+    private static let removedSeconds: Double = 3
+
+    /// While the server is away nothing is shown as removed, and the living are.
+    func fetchRemoved(from folder: NodeID, _ number: InodeNumber) async {
+        let namespace = namespaceID(of: number)
+        var items: [TrashItem] = []
+        if state.withLock(\.isConnected) {
+            var after: String?
+            repeat {
+                guard let page = try? await remote.trash(namespace, folder: folder, after: after, seconds: Self.removedSeconds) else { break }
+                items += page.items
+                after = page.next
+            } while after != nil
+        }
+        knownVersions.withLock { $0.add(removedFrom: folder, items) }
     }
 
     func fetchContent(of version: VersionID, _ number: InodeNumber, _ waiter: Waiter) async throws(FileSystemError) {

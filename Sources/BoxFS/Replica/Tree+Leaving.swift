@@ -4,24 +4,6 @@ import Shared
 
 // What leaving a shared folder takes from the replica. Under the lock.
 extension Tree {
-    struct UnsentFile: Sendable { let inode: Inode, path: String }
-
-    /// Files with content that the server does not have, with their paths from the folder's root. Each is pinned by `uses`.
-    func unsentFiles(of namespace: Namespace) throws(FileSystemError) -> [UnsentFile] {
-        var numbers = Set(try database.read { database in
-            try Int64.fetchAll(
-                database, sql: "SELECT DISTINCT inode FROM log WHERE namespace = ? AND kind = ?", arguments: [namespace.number, LogKind.content.rawValue])
-        }.map { InodeNumber(rawValue: UInt64($0)) })
-        for inode in inodes.values where inode.namespace == namespace.number && inode.file?.hasUnlogged ?? false { numbers.insert(inode.number) }
-        return numbers.sorted { $0.rawValue < $1.rawValue }.compactMap { unsentFile($0, below: namespace.root) }
-    }
-
-    func unsentFile(_ number: InodeNumber, below root: InodeNumber) -> UnsentFile? {
-        guard let inode = try? inode(number), inode.isRegular, inode.links > 0, let path = try? path(of: number, below: root).path else { return nil }
-        inode.uses += 1
-        return UnsentFile(inode: inode, path: path.isEmpty ? "file" : path)
-    }
-
     /// Forgets all of a namespace: rows, records, unsent data.
     ///
     /// - Returns: what the kernel is to forget.
@@ -47,18 +29,20 @@ extension Tree {
         dirty.removeAll { $0.namespace == number }
         dirtyContents.removeAll { $0.namespace == number }
         filesToRemove += try change { database in
-            let files = try Int64.fetchAll(database, sql: "SELECT s.file FROM segments s JOIN nodes n ON n.inode = s.inode WHERE n.namespace = ?", arguments: [number])
+            let files = try SegmentRow.fetchAll(database, namespace: number).flatMap(\.files)
             for table in ["log", "outbox", "deferred"] { try database.execute(sql: "DELETE FROM \(table) WHERE namespace = ?", arguments: [number]) }
             for (table, column) in [("entries", "parent"), ("manifests", "inode"), ("segments", "inode")] {
                 try database.execute(sql: "DELETE FROM \(table) WHERE \(column) IN (SELECT inode FROM nodes WHERE namespace = ?)", arguments: [number])
             }
             try database.execute(sql: "DELETE FROM nodes WHERE namespace = ?", arguments: [number])
             try database.execute(sql: "DELETE FROM namespaces WHERE number = ?", arguments: [number])
+            try namespace.forgetTold(database)
+            try namespace.forgetLeaving(database)
             return files
         }
         namespaces[number] = nil
-        if let parent = namespace.comesBackIn, let directory = try? directory(parent) {
-            directory.hydration = .unknown      // the next look lists it again, with the folder as it is on the server
+        if let parent = namespace.comesBack?.directory, let directory = try? directory(parent) {
+            directory.hydration = .arriving     // the next look lists it again, with the folder as it is on the server
             directory.directoryVersion += 1
             markDirty(directory)
             events.append(.inode(parent, data: true))

@@ -38,6 +38,11 @@ extension Remote {
         try await get(path(namespace, "trash" + (after.map { "?after=" + Self.escaped($0) } ?? "")))
     }
 
+    /// What was removed from one folder.
+    func trash(_ namespace: NamespaceID, folder: NodeID, after: String?, seconds: Double) async throws(RemoteError) -> TrashPage {
+        try await get(path(namespace, "trash?folder=\(folder)" + (after.map { "&after=" + Self.escaped($0) } ?? "")), seconds: seconds)
+    }
+
     func restoreTrash(_ namespace: NamespaceID, _ request: TrashRequest) async throws(RemoteError) -> RestoreAnswer {
         try await post(path(namespace, "trash/restore"), request)
     }

@@ -18,6 +18,20 @@ extension Remote {
         return found.sorted { $0.event.last > $1.event.last }
     }
 
+    /// The open conflicts of a home and of the shared folders in it; their paths are the home's.
+    func conflicts(home: NamespaceID) async throws(RemoteError) -> [Conflict] {
+        var found = try await conflicts(home)
+        for share in try await shares() {
+            guard let path = share.path else { continue }
+            found += try await conflicts(share.namespace).map { conflict in
+                var conflict = conflict
+                (conflict.path, conflict.copy) = ("\(path)/\(conflict.path)", "\(path)/\(conflict.copy)")
+                return conflict
+            }
+        }
+        return found.sorted { $0.created > $1.created }
+    }
+
     func share(_ namespace: NamespaceID, _ path: String) async throws(RemoteError) -> Share {
         try await post("/v1/namespaces/\(namespace)/shares", ShareRequest(path: path))
     }

@@ -2,6 +2,7 @@
 // _GNU_SOURCE is not defined here: it would give fd_set another shape than Swift's own Glibc module has.
 #pragma once
 #define FUSE_USE_VERSION 314
+#include <linux/sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <fuse3/fuse_lowlevel.h>
@@ -34,6 +35,11 @@ static inline int boxfs_reply_file(fuse_req_t request, int descriptor, off_t off
 
 // The number that the kernel puts into a request's header as its caller's.
 static inline pid_t boxfs_thread_id(void) { return (pid_t)syscall(SYS_gettid); }
+
+// Gives the calling thread a table of descriptors of its own, without any (unshare(2), close_range(2)). 0, or -1 with errno.
+static inline int boxfs_leave_descriptors(void) {
+    return syscall(SYS_unshare, CLONE_FILES) == 0 ? (int)syscall(SYS_close_range, 3U, ~0U, 0U) : -1;
+}
 
 static inline void boxfs_set_open(struct fuse_file_info *info, uint64_t handle, int keep_cache) {
     info->fh = handle;

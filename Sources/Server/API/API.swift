@@ -152,11 +152,7 @@ struct API: Sendable {
             let session = try context.requireSession()
             let upload: UploadID = try context.id("upload")
             let hash = try context.hash("hash")
-            let body = try await request.collect(upTo: Manifest.maximumChunkByteCount)
-            guard body.readableBytes > 0 else { throw DriveError.badRequest("A chunk is not empty.") }
-            let found = body.withUnsafeReadableBytes { SHA256.hash($0) }
-            guard found == hash else { throw DriveError.hashMismatch("The bytes' SHA-256 is \(found).") }
-            try await drive.storeChunks(session, upload, [(ChunkReference(hash: hash, length: UInt32(body.readableBytes)), body)])
+            try await drive.storeChunk(session, upload, hash, arriving: request.body)
             return Response.nothing
         }
         group.post("chunks/:hash/delta") { request, context in
@@ -205,7 +201,7 @@ struct API: Sendable {
             let hash = try context.hash("hash")
             let found = try await drive.chunkLocations(try context.requireSession(), try context.id("namespace"), [hash])
             guard let location = found[hash] else { throw DriveError.notFound("There is no such chunk.") }
-            return Response.bytes(try await drive.chunks.read(location))
+            return try await Response.chunk(location, of: drive.chunks)
         }
         group.post("chunks") { request, context in
             let session = try context.requireSession()

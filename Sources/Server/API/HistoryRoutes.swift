@@ -18,12 +18,8 @@ struct HistoryRoutes: Sendable {
 
     private func addVersions(_ group: RouterGroup<APIContext>) {
         group.get("versions") { request, context in
-            let node = try request.uri.queryParameters["node"].map { text throws -> NodeID in
-                guard let id = NodeID(String(text)) else { throw DriveError.badRequest("node is no identifier.") }
-                return id
-            }
-            return try Response.json(try await drive.versions(
-                try context.requireSession(), try context.id("namespace"), node: node, path: request.text("path"), after: request.text("after"),
+            try Response.json(try await drive.versions(
+                try context.requireSession(), try context.id("namespace"), node: try request.node("node"), path: request.text("path"), after: request.text("after"),
                 limit: Int(clamping: try request.integer("limit", default: 1000))))
         }
         group.get("versions/:version") { _, context in
@@ -50,7 +46,7 @@ struct HistoryRoutes: Sendable {
     private func addTrash(_ group: RouterGroup<APIContext>) {
         group.get("trash") { request, context in
             try Response.json(try await drive.trash(
-                try context.requireSession(), try context.id("namespace"), after: request.text("after"),
+                try context.requireSession(), try context.id("namespace"), folder: try request.node("folder"), after: request.text("after"),
                 limit: Int(clamping: try request.integer("limit", default: 1000))))
         }
         group.post("trash/restore") { request, context in
@@ -108,4 +104,13 @@ struct HistoryRoutes: Sendable {
 extension Request {
     /// A parameter of the query, decoded; nil when it is not there.
     func text(_ name: Substring) -> String? { uri.queryParameters[name].map(String.init) }
+}
+
+extension Request {
+    fileprivate func node(_ parameter: String) throws -> NodeID? {
+        try uri.queryParameters[Substring(parameter)].map { text throws -> NodeID in
+            guard let id = NodeID(String(text)) else { throw DriveError.badRequest("\(parameter) is no identifier.") }
+            return id
+        }
+    }
 }

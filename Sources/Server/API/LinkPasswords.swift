@@ -25,8 +25,8 @@ actor LinkPasswords {
 
     private func check(_ token: String, _ password: String, _ address: String, _ endsExhausted: Bool) async throws -> LinkVisit {
         let hash = SHA256.hash(Array("\(token)\u{0}\(password)".utf8)), key = "link\u{0}\(token)\u{0}\(address)", time = drive.now()
+        try limiter.check(key)      // first: a proof that is known must not answer who guesses
         if let known = proofs[hash], known.until > time { return try await drive.visit(token, .cookie(known.proof), endsExhausted: endsExhausted) }
-        try limiter.check(key)
         do throws(DriveError) {
             let visit = try await drive.visit(token, .password(password), endsExhausted: endsExhausted)
             limiter.succeeded(key)

@@ -14,8 +14,14 @@ struct LinkVisitRoutes: Sendable {
     func add(to router: Router<APIContext>) {
         let group = router.group("l/:token")
         group.get("") { request, context in try await answer(request) { try await page(request, context) } }
-        group.post("") { request, context in try await answer(request) { try await unlock(request, context) } }
+        group.post("") { request, context in
+            let isFiles = request.headers[.contentType]?.lowercased().hasPrefix("multipart/") ?? false
+            return try await answer(request) { try await isFiles ? uploadForm(request, context) : unlock(request, context) }
+        }
         group.get("download") { request, context in try await answer(request) { try await download(request, context, form: nil) } }
+        group.head("download") { request, context in
+            try await answer(request) { try await download(request, context, form: nil, isCounted: false) }.createHeadResponse()
+        }
         group.post("download") { request, context in
             try await answer(request) { try await download(request, context, form: try await password(request)) }
         }
@@ -100,20 +106,21 @@ struct LinkVisitRoutes: Sendable {
 
     // MARK: Files
 
-    private func download(_ request: Request, _ context: APIContext, form: String?) async throws -> Response {
+    /// - Parameter isCounted: false when only the head of the answer is sent.
+    private func download(_ request: Request, _ context: APIContext, form: String?, isCounted: Bool = true) async throws -> Response {
         let ticket = Self.cookie(Self.ticketCookie, request)
         let visit = try await visit(request, context, form: form, endsExhausted: ticket == nil)
         guard visit.link.kind == .download else { throw DriveError.notFound("This link takes files.") }
         guard !visit.link.isViewOnly else { throw DriveError.forbidden("This link shows files and gives none away.") }
         let path = Self.path(request), node = try await drive.node(visit, at: path)
-        if node.isDirectory { return try await zip(visit, node, path, request, context) }
+        if node.isDirectory { return try await zip(visit, node, path, request, context, isCounted: isCounted) }
         guard node.isRegular else { throw DriveError.notFound("There is no such file.") }
         let reader = try await FileReader(drive, visit.link.namespace, node.version)
         let range = Self.range(request, node, reader.byteCount)
         if range == .unsatisfiable { return Self.unsatisfiable(reader.byteCount) }
         var mayContinue = false
         if case .part(let part) = range { mayContinue = part.lowerBound > 0 }
-        let fresh = try await drive.countDownload(visit, node.version, ticket: mayContinue ? ticket : nil, path: path, address: context.address)
+        let fresh = isCounted ? try await drive.countDownload(visit, node.version, ticket: mayContinue ? ticket : nil, path: path, address: context.address) : nil
         let name = path.split(separator: "/").last.map(String.init) ?? visit.name
         var response = Self.file(reader, node, range, [.contentType: "application/octet-stream", .contentDisposition: Self.attachment(name)])
         if let fresh { response.headers[.setCookie] = Self.set(Self.ticketCookie, fresh, request, context, seconds: 86_400) }
@@ -169,7 +176,9 @@ struct LinkVisitRoutes: Sendable {
 
     // MARK: Folders
 
-    private func zip(_ visit: LinkVisit, _ folder: NodeRow, _ path: String, _ request: Request, _ context: APIContext) async throws -> Response {
+    private func zip(
+        _ visit: LinkVisit, _ folder: NodeRow, _ path: String, _ request: Request, _ context: APIContext, isCounted: Bool
+    ) async throws -> Response {
         let entries = try await drive.entries(visit, below: folder, isDeep: true, limit: Self.maximumZipped)
             .filter { $0.node.isDirectory || $0.node.isRegular || $0.node.target != nil }
         let listed = entries.map { entry in
@@ -177,7 +186,7 @@ struct LinkVisitRoutes: Sendable {
                 path: entry.node.isDirectory ? entry.path + "/" : entry.path, mode: entry.node.mode, modified: entry.node.modified, byteCount: entry.size)
         }
         guard !listed.contains(where: { $0.path.utf8.count > Int(UInt16.max) }) else { throw DriveError.tooLarge("A path in this folder is too long for a zip file.") }
-        _ = try await drive.countDownload(visit, nil, ticket: nil, path: path, address: context.address)
+        if isCounted { _ = try await drive.countDownload(visit, nil, ticket: nil, path: path, address: context.address) }
         let name = path.split(separator: "/").last.map(String.init) ?? visit.name
         let headers = LinkPage.headers([.contentType: "application/zip", .contentDisposition: Self.attachment(name + ".zip"), .acceptRanges: "none"])
         let (drive, namespace) = (drive, visit.link.namespace)
@@ -212,6 +221,7 @@ struct LinkVisitRoutes: Sendable {
         guard visit.link.kind == .upload else { throw DriveError.notFound("This link gives files.") }
         guard let name = FormText.decoded(try context.parameters.require("name")) else { throw DriveError.invalidName(.notUTF8) }
         let file = IncomingFile(drive, visit.session, visit.link.namespace), space = drive.linkSpace(visit)
+        defer { file.abandon() }        // what was committed is no upload any more
         for try await piece in request.body {
             guard space.map({ file.byteCount + UInt64(piece.readableBytes) <= $0 }) ?? true else { throw Self.tooLarge }
             try await file.append(piece)
@@ -228,6 +238,7 @@ struct LinkVisitRoutes: Sendable {
         }
         var space = drive.linkSpace(visit), received: [String] = []
         var current: (name: String, file: IncomingFile)?
+        defer { current?.file.abandon() }
         for try await piece in request.body {
             for event in try parser.feed(piece) {
                 switch event {
@@ -238,8 +249,8 @@ struct LinkVisitRoutes: Sendable {
                     try await current.file.append(bytes)
                 case .partEnd:
                     guard let (name, file) = current else { continue }
-                    current = nil
                     try await drive.receive(visit, file, named: name, address: context.address)
+                    current = nil
                     space = space.map { $0 - min($0, file.byteCount) }
                     received.append(name)
                 }

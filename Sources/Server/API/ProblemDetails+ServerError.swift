@@ -1,6 +1,7 @@
 import Foundation
 import Hummingbird
 import NIOCore
+import NIOHTTP1
 import Shared
 
 extension Problem {
@@ -13,6 +14,7 @@ extension Problem {
         case is NIOTooManyBytesError:
             self.init(status: 413, code: .tooLarge, title: "The body is too large")
         case let error as any HTTPResponseError: self.init(status: error.status.code)
+        case is HTTPParserError: self.init(status: 400, code: .badRequest, title: "The request breaks off or is no HTTP")
         case is MultipartParser.FormatError: self.init(status: 400, code: .badRequest, title: "The form is not well formed")
         case is DecodingError:
             self.init(status: 400, code: .badRequest, title: "The body is not the JSON that this call expects")
@@ -27,8 +29,9 @@ extension Problem {
             self.init(status: 401, code: .unauthorized, title: "Not logged in", detail: "The token is missing or revoked, or the name or password is wrong.")
         case .forbidden(let detail): self.init(status: 403, code: .forbidden, title: "Not allowed", detail: detail)
         case .notFound(let detail): self.init(status: 404, code: .notFound, title: "Not found", detail: detail)
-        case .nameTaken(let name): self.init(status: 409, code: .nameTaken, title: "The name is taken", detail: name)
+        case .nameTaken(let name): self.init(status: 409, code: .nameTaken, title: "The name is taken", detail: "\(name) is there already.")
         case .resync: self.init(status: 410, code: .resync, title: "The cursor is too old")
+        case .lostChanges: self.init(status: 409, code: .lostChanges, title: "This server has lost changes that you have seen")
         case .uploadExpired: self.init(status: 410, code: .uploadExpired, title: "There is no such upload any more")
         case .chunksMissing(let hashes):
             self.init(

@@ -77,10 +77,28 @@ extension Response {
     static var nothing: Response { Response(status: .noContent) }
 
     /// Bytes that never change under this name, for this caller's eyes.
-    static func bytes(_ bytes: ByteBuffer) -> Response {
+    static func bytes(_ bytes: ByteBuffer) -> Response { immutable(.init(byteBuffer: bytes)) }
+
+    /// Sends a chunk while it is read. What cannot be read at all is an error; what breaks off later is a short answer.
+    static func chunk(_ location: ChunkLocation, of chunks: any ChunkStore) async throws -> Response {
+        let length = Int(location.length)
+        let pieces = stride(from: 0, to: length, by: chunkPieceByteCount).map { start in
+            ChunkLocation(object: location.object, offset: location.offset + UInt64(start), length: UInt32(min(chunkPieceByteCount, length - start)))
+        }
+        let first = try await chunks.read(pieces[0])
+        return immutable(.init(contentLength: length) { writer in
+            try await writer.write(first)
+            for piece in pieces.dropFirst() { try await writer.write(try await chunks.read(piece)) }
+            try await writer.finish(nil)
+        })
+    }
+
+    /// Memory of this size is had again and again, and not asked of the kernel anew for each chunk.
+    private static let chunkPieceByteCount = 256 << 10
+
+    private static func immutable(_ body: ResponseBody) -> Response {
         Response(
-            status: .ok, headers: [.contentType: "application/octet-stream", .cacheControl: "private, max-age=31536000, immutable"],
-            body: .init(byteBuffer: bytes))
+            status: .ok, headers: [.contentType: "application/octet-stream", .cacheControl: "private, max-age=31536000, immutable"], body: body)
     }
 }
 

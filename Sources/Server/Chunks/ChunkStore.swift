@@ -19,14 +19,33 @@ struct StoredObject: Sendable {
 enum ChunkStoreError: Error, Sendable, Equatable {
     case notFound
     case noSpace
+    /// More bytes than any chunk has.
+    case tooLong
+    /// The chunk has another length than the reference says, or nothing arrived.
+    case wrongLength
     case io(String)
 }
 
 /// Keeps chunks' bytes. The rows say where; nothing here knows what a chunk is for.
 protocol ChunkStore: Sendable {
+    /// What became of a chunk whose hash the store found out itself: where it lies, nil if it is another than asked for or was not to be kept.
+    typealias Made = (found: ChunkHash, location: ChunkLocation?)
+
     /// Stores the chunks as one object: a single one by itself, several small ones as a pack. Durable when it returns.
     /// - Returns: in the order of `chunks`.
     func put(_ chunks: [(reference: ChunkReference, bytes: ByteBuffer)]) async throws(ChunkStoreError) -> [ChunkLocation]
+    /// Stores a chunk as an object while its bytes arrive, if its hash is right. Durable when it returns.
+    /// - Parameter keeps: false: only finds the hash.
+    /// - Throws: `ChunkStoreError`, and what `body` throws.
+    func put<Body: AsyncSequence>(_ reference: ChunkReference, arriving body: Body, keeps: Bool) async throws -> Made where Body.Element == ByteBuffer
+    /// Makes a chunk of another one and a delta, and stores it as an object if its hash is right. Durable when it returns.
+    /// - Parameters:
+    ///   - delta: a body that `ChunkDelta` takes.
+    ///   - pieces: of `delta`.
+    ///   - keeps: false: only finds the hash.
+    func put(
+        _ reference: ChunkReference, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece], keeps: Bool
+    ) async throws(ChunkStoreError) -> Made
     func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer
     func remove(object: String) async throws(ChunkStoreError)
     /// All objects, for fsck and gc.

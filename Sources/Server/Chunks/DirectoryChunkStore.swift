@@ -30,21 +30,20 @@ final class DirectoryChunkStore: ChunkStore {
 
     func put(_ chunks: [(reference: ChunkReference, bytes: ByteBuffer)]) async throws(ChunkStoreError) -> [ChunkLocation] {
         let object = Identifier<ObjectTag>.make().description
-        let bodies = chunks
         return try await run { () throws(ChunkStoreError) in
             let path = self.path(object)
-            let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-            guard descriptor >= 0 else { throw Self.failure("creating an object") }
+            let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+            guard descriptor >= 0 else { throw .system("creating an object") }
             defer { close(descriptor) }
             var locations: [ChunkLocation] = []
             var offset: UInt64 = 0
             do throws(ChunkStoreError) {
-                for (reference, bytes) in bodies {
-                    try Self.write(descriptor, bytes)
+                for (reference, bytes) in chunks {
+                    guard bytes.withUnsafeReadableBytes({ Self.write(descriptor, $0) }) else { throw .system("writing an object") }
                     locations.append(ChunkLocation(object: object, offset: offset, length: reference.length))
                     offset += UInt64(reference.length)
                 }
-                guard fdatasync(descriptor) == 0 else { throw Self.failure("syncing an object") }
+                guard fdatasync(descriptor) == 0 else { throw .system("syncing an object") }
                 try Self.syncFolder(self.folder(object))
             } catch {
                 unlink(path)
@@ -54,56 +53,105 @@ final class DirectoryChunkStore: ChunkStore {
         }
     }
 
-    private static func write(_ descriptor: Int32, _ bytes: ByteBuffer) throws(ChunkStoreError) {
-        var failure: ChunkStoreError?
-        bytes.withUnsafeReadableBytes { bytes in
-            var done = 0
-            while done < bytes.count {
-                let written = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-                if written < 0, errno == EINTR { continue }
-                guard written > 0 else { return failure = Self.failure("writing an object") }
-                done += written
-            }
+    func put<Body: AsyncSequence>(
+        _ reference: ChunkReference, arriving body: Body, keeps: Bool
+    ) async throws -> Made where Body.Element == ByteBuffer {
+        let name = Identifier<ObjectTag>.make().description, object = HashedObject(keeps ? path(name) : nil)
+        defer { object.discard() }      // a thread of the pool may let go of it later
+        var count = 0
+        for try await piece in body {
+            count += piece.readableBytes
+            guard count <= Manifest.maximumChunkByteCount else { throw ChunkStoreError.tooLong }
+            var piece = piece
+            while object.take(&piece) { try await run { () throws(ChunkStoreError) in try object.write() } }
         }
-        if let failure { throw failure }
+        guard count > 0 else { throw ChunkStoreError.wrongLength }
+        let byteCount = count
+        return try await run { () throws(ChunkStoreError) in try self.finish(object, name, reference, byteCount) }
+    }
+
+    func put(
+        _ reference: ChunkReference, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece], keeps: Bool
+    ) async throws(ChunkStoreError) -> Made {
+        let name = Identifier<ObjectTag>.make().description
+        return try await run { () throws(ChunkStoreError) in
+            let source = try self.open(base)
+            defer { close(source) }
+            posix_fadvise(source, off_t(base.offset), off_t(base.length), POSIX_FADV_WILLNEED)      // the disk reads on while a part is hashed
+            let object = HashedObject(keeps ? self.path(name) : nil)
+            let length = Int(reference.length)
+            for start in stride(from: 0, to: length, by: DirectFile.partByteCount) {
+                let part = object.part(min(DirectFile.partByteCount, length - start))
+                let held = max(0, min(part.count, Int(base.length) - start))
+                guard Self.read(source, .init(rebasing: part[..<held]), at: Int(base.offset) + start) else { throw .tooShort(base) }
+                UnsafeMutableRawBufferPointer(rebasing: part[held...]).initializeMemory(as: UInt8.self, repeating: 0)
+                delta.withUnsafeReadableBytes { ChunkDelta.lay(pieces, of: $0, over: part, at: start) }
+                try object.write()
+            }
+            return try self.finish(object, name, reference, length)
+        }
+    }
+
+    private func finish(_ object: HashedObject, _ name: String, _ reference: ChunkReference, _ byteCount: Int) throws(ChunkStoreError) -> Made {
+        let (found, isKept) = try object.finish(byteCount == reference.length ? reference.hash : nil) { () throws(ChunkStoreError) in
+            try Self.syncFolder(folder(name))
+        }
+        guard isKept || found != reference.hash || byteCount == reference.length else { throw .wrongLength }
+        return (found, isKept ? ChunkLocation(object: name, offset: 0, length: reference.length) : nil)
+    }
+
+    private static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        var done = 0
+        while done < bytes.count {
+            let written = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
+            if written < 0, errno == EINTR { continue }
+            guard written > 0 else { return false }
+            done += written
+        }
+        return true
     }
 
     private static func syncFolder(_ path: String) throws(ChunkStoreError) {
-        let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw failure("opening a folder") }
+        let descriptor = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .system("opening a folder") }
         defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw failure("syncing a folder") }
+        guard fsync(descriptor) == 0 else { throw .system("syncing a folder") }
     }
 
-    private static func failure(_ what: String) -> ChunkStoreError {
-        let number = errno
-        return number == ENOSPC || number == EDQUOT ? .noSpace : .io("\(what): \(String(cString: strerror(number)))")
+    private func open(_ location: ChunkLocation) throws(ChunkStoreError) -> Int32 {
+        let descriptor = Glibc.open(path(location.object), O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw errno == ENOENT ? .notFound : .system("opening an object") }
+        return descriptor
+    }
+
+    private static func read(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
+        var done = 0
+        while done < bytes.count {
+            let part = pread(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
+            if part < 0, errno == EINTR { continue }
+            guard part > 0 else { return false }
+            done += part
+        }
+        return true
     }
 
     func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer {
         try await run { () throws(ChunkStoreError) in
-            let descriptor = open(self.path(location.object), O_RDONLY | O_CLOEXEC)
-            guard descriptor >= 0 else { throw errno == ENOENT ? .notFound : Self.failure("opening an object") }
+            let descriptor = try self.open(location)
             defer { close(descriptor) }
             var buffer = ByteBufferAllocator().buffer(capacity: Int(location.length))
             let count = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: Int(location.length)) { bytes in
-                var done = 0
-                while done < Int(location.length) {
-                    let part = pread(descriptor, bytes.baseAddress! + done, Int(location.length) - done, off_t(location.offset) + done)
-                    if part < 0, errno == EINTR { continue }
-                    guard part > 0 else { break }
-                    done += part
-                }
-                return done
+                let wanted = UnsafeMutableRawBufferPointer(rebasing: bytes[..<Int(location.length)])
+                return Self.read(descriptor, wanted, at: Int(location.offset)) ? wanted.count : 0
             }
-            guard count == Int(location.length) else { throw .io("object \(location.object) is shorter than its rows say") }
+            guard count == Int(location.length) else { throw .tooShort(location) }
             return buffer
         }
     }
 
     func remove(object: String) async throws(ChunkStoreError) {
         try await run { () throws(ChunkStoreError) in
-            guard unlink(self.path(object)) == 0 || errno == ENOENT else { throw Self.failure("removing an object") }
+            guard unlink(self.path(object)) == 0 || errno == ENOENT else { throw .system("removing an object") }
         }
     }
 
@@ -123,6 +171,16 @@ final class DirectoryChunkStore: ChunkStore {
             return found
         }
     }
+}
+
+extension ChunkStoreError {
+    /// What errno says.
+    static func system(_ what: String) -> Self {
+        let number = errno
+        return number == ENOSPC || number == EDQUOT ? .noSpace : .io("\(what): \(String(cString: strerror(number)))")
+    }
+
+    fileprivate static func tooShort(_ location: ChunkLocation) -> Self { .io("object \(location.object) is shorter than its rows say") }
 }
 
 enum ObjectTag {}

@@ -10,7 +10,9 @@ final class ChunkLedger {
     private let sql: any SQLConnection
     private let namespace: NamespaceID
     /// Change of the namespace's used bytes.
-    private(set) var usedChange: Int64 = 0
+    private var usedChange: Int64 = 0
+    /// What `settle` will write. A version that takes another's place has most chunks in common with it: those are never written.
+    private var stored: [ChunkHash: Int64] = [:], held: [ChunkReference: Int64] = [:]
 
     init(_ sql: any SQLConnection, _ namespace: NamespaceID) {
         self.sql = sql
@@ -29,8 +31,9 @@ final class ChunkLedger {
             }
         }
         for numbered in operations {
-            guard case .content(_, _, _, let content, _, _) = numbered.operation else { continue }
+            guard case .content(_, let base, _, let content, _, _) = numbered.operation else { continue }
             var size: UInt64 = 0
+            if let base { checked.formUnion(try references(of: base)) }
             if let inline = content.inline, content.pages == nil {
                 let references = try unpack(Array(inline))
                 guard references.count <= Manifest.maximumInlineCount else { throw DriveError.badRequest("A manifest of more than \(Manifest.maximumInlineCount) chunks needs pages.") }
@@ -53,6 +56,14 @@ final class ChunkLedger {
             guard size == content.size else { throw DriveError.badRequest("The chunks' lengths do not add up to the size.") }
         }
         if !missing.isEmpty { throw DriveError.chunksMissing(missing) }
+    }
+
+    /// The inline chunks of one of the namespace's versions: it holds them.
+    private func references(of version: VersionID) throws -> [ChunkReference] {
+        guard let inline = try sql.first("""
+            SELECT v.inline FROM versions v JOIN nodes n ON n.id = v.node WHERE v.id = $1 AND n.namespace = $2
+            """, [.id(version), .id(namespace)])?.blob(0) else { return [] }
+        return try unpack(inline)
     }
 
     private func unpack(_ packed: [UInt8]) throws -> [ChunkReference] {
@@ -111,7 +122,7 @@ final class ChunkLedger {
     func coalesce(_ version: VersionID, device: DeviceID, _ time: Timestamp, seconds: Int64) throws -> (windowStart: Timestamp, parents: [VersionID]) {
         guard let row = try sql.first("SELECT device_id, window_start, name, kind, size, parents FROM versions WHERE id = $1", [.id(version)]),
               row.blob(0) == device.bytes, row.isNull(2), row.text(3) == VersionInformation.Kind.write.rawValue,
-              time < row.time(1).adding(seconds: seconds) else { return (time, [version]) }
+              time >= row.time(1), time < row.time(1).adding(seconds: seconds) else { return (time, [version]) }     // a clock that was set back ends it
         let answer = (row.time(1), VersionInformation.parents(row.blob(5) ?? []))
         let isKept = try row.int(4) <= Self.mergeBaseBytes || sql.first("""
             SELECT 1 FROM recent_changes WHERE version = $1 UNION ALL SELECT 1 FROM event_changes WHERE version = $1 LIMIT 1
@@ -144,21 +155,21 @@ final class ChunkLedger {
     }
 
     private func hold(_ content: Content, by change: Int64) throws {
-        if let inline = content.inline { try countHeld(try unpack(Array(inline)), by: change) }
+        if let inline = content.inline { countHeld(try unpack(Array(inline)), by: change) }
         for page in content.pages ?? [] {
             guard let data = try sql.first("SELECT data FROM manifest_pages WHERE hash = $1", [.hash(page)])?.blob(0) else {
                 throw DriveError.internalError("page \(page) is not there")
             }
             let held = try increase("namespace_pages", page, by: change)
-            if held == 0 || held == 1 && change > 0 { try countHeld(try unpack(data), by: change) }
+            if held == 0 || held == 1 && change > 0 { countHeld(try unpack(data), by: change) }
         }
     }
 
     private func count(_ content: Content, by change: Int64) throws {
         if let inline = content.inline {
             let chunks = try unpack(Array(inline))
-            try countStored(chunks, by: change)
-            try countHeld(chunks, by: change)
+            countStored(chunks, by: change)
+            countHeld(chunks, by: change)
         }
         for page in content.pages ?? [] {
             guard let row = try sql.first("SELECT data, reference_count FROM manifest_pages WHERE hash = $1", [.hash(page)]), let data = row.blob(0) else {
@@ -167,23 +178,32 @@ final class ChunkLedger {
             let chunks = try unpack(data)
             let references = row.int(1) + change
             try sql.execute("UPDATE manifest_pages SET reference_count = $1 WHERE hash = $2", [.integer(references), .hash(page)])
-            if references == 0 || references == 1 && change > 0 { try countStored(chunks, by: change) }
+            if references == 0 || references == 1 && change > 0 { countStored(chunks, by: change) }
             let held = try increase("namespace_pages", page, by: change)
-            if held == 0 || held == 1 && change > 0 { try countHeld(chunks, by: change) }
+            if held == 0 || held == 1 && change > 0 { countHeld(chunks, by: change) }
         }
     }
 
-    private func countStored(_ chunks: [ChunkReference], by change: Int64) throws {
-        for chunk in chunks where !chunk.isHole {
-            try sql.execute("UPDATE chunks SET reference_count = reference_count + $1 WHERE hash = $2", [.integer(change), .hash(chunk.hash)])
-        }
+    private func countStored(_ chunks: [ChunkReference], by change: Int64) {
+        for chunk in chunks where !chunk.isHole { stored[chunk.hash, default: 0] += change }
     }
 
-    private func countHeld(_ chunks: [ChunkReference], by change: Int64) throws {
-        for chunk in chunks where !chunk.isHole {
-            let held = try increase("namespace_chunks", chunk.hash, by: change)
-            if held == 0 { usedChange -= Int64(chunk.length) } else if held == change { usedChange += Int64(chunk.length) }
+    private func countHeld(_ chunks: [ChunkReference], by change: Int64) {
+        for chunk in chunks where !chunk.isHole { held[chunk, default: 0] += change }
+    }
+
+    /// Writes the counts of chunks. The last that a transaction does with a ledger.
+    /// - Returns: the change of the namespace's used bytes.
+    func settle() throws -> Int64 {
+        for (hash, change) in stored where change != 0 {
+            try sql.execute("UPDATE chunks SET reference_count = reference_count + $1 WHERE hash = $2", [.integer(change), .hash(hash)])
         }
+        for (chunk, change) in held where change != 0 {
+            let count = try increase("namespace_chunks", chunk.hash, by: change)
+            if count == 0 { usedChange -= Int64(chunk.length) } else if count == change { usedChange += Int64(chunk.length) }
+        }
+        (stored, held) = ([:], [:])
+        return usedChange
     }
 
     /// - Returns: the count after the change; a row of 0 is removed.

@@ -17,10 +17,11 @@ extension Committer {
         }
     }
 
-    func insertEntry(_ parent: NodeID, _ name: String, _ node: NodeID) throws {
+    func insertEntry(_ parent: NodeID, _ name: String, _ node: NodeID, deletedAt: Timestamp? = nil) throws {
+        toldNames.insert(Place(parent: parent, name: name))
         try sql.execute(
-            "INSERT INTO entries (id, namespace, parent, name, node, sequence, created_at, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, NULL)",
-            [.id(Identifier<EntryTag>.make()), .id(namespace), .id(parent), .text(name), .id(node), .integer(sequence), .time(time)])
+            "INSERT INTO entries (id, namespace, parent, name, node, sequence, created_at, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            [.id(Identifier<EntryTag>.make()), .id(namespace), .id(parent), .text(name), .id(node), .integer(sequence), .time(time), .time(deletedAt)])
     }
 
     /// The row stays, as what the feed tells and what the trash finds. Older rows of the name leave the feed where nobody needs them there
@@ -28,6 +29,7 @@ extension Committer {
     /// stays: it tells a reader who was away that the node is no longer here. What left the feed (`sequence` 0) tells what the tree was
     /// like at a time; what was there for less than a minute is forgotten.
     func deleteEntry(_ entry: LiveEntry, keepsTrash: Bool) throws {
+        toldNames.insert(Place(parent: entry.parent, name: entry.name))
         if !keepsTrash {
             for row in try sql.query("""
                 SELECT id, node, created_at, deleted_at FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL AND sequence > 0
@@ -38,46 +40,12 @@ extension Committer {
                 let holder: NodeID = try row.id(1)
                 // Rows of nodes are written at the end of the commit: this one may have come back meanwhile.
                 guard try holder == entry.node || node(holder)?.deletedAt != nil else { continue }
-                let isShort = row.time(3) < row.time(2).adding(seconds: 60)
+                let isShort = row.time(3) >= row.time(2) && row.time(3) < row.time(2).adding(seconds: 60)
                 try sql.execute(isShort ? "DELETE FROM entries WHERE id = $1" : "UPDATE entries SET sequence = 0 WHERE id = $1", [row.values[0]])
             }
         }
         try sql.execute(
             "UPDATE entries SET deleted_at = $1, sequence = $2 WHERE id = $3", [.time(time), .integer(sequence), .blob(entry.id)])
-    }
-
-    /// Makes the feed tell a node and its entries again: the caller's replica differs from the truth.
-    func tellAgain(_ id: NodeID) throws {
-        guard let row = try node(id) else { return }
-        put(row)
-        try sql.execute("UPDATE entries SET sequence = $1 WHERE node = $2 AND deleted_at IS NULL", [.integer(sequence), .id(row.id)])
-    }
-
-    private func tellAgain(_ parent: NodeID, _ name: String) throws {
-        if let parent = try node(parent), let entry = try entry(parent.id, name) { try tellAgain(entry.node) }
-    }
-
-    /// Tells all that an operation spoke of: the caller takes an answer to mean that what the feed said before is out of date.
-    func tellAgain(_ operation: Shared.Operation) throws {
-        switch operation {
-        case .create(let node, let parent, let name):
-            try tellAgain(node.id)
-            try tellAgain(parent, name)
-        case .link(let node, let parent, let name, _), .remove(let node, let parent, let name, _, _):
-            try tellAgain(node)
-            try tellAgain(parent, name)
-        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, _, _):
-            try tellAgain(node)
-            if let replaced { try tellAgain(replaced) }
-            try tellAgain(parent, name)
-            try tellAgain(toParent, toName)
-        case .exchange(let node, let parent, let name, let otherNode, let otherParent, let otherName, _):
-            try tellAgain(node)
-            try tellAgain(otherNode)
-            try tellAgain(parent, name)
-            try tellAgain(otherParent, otherName)
-        case .setattr(let node, _, _, _, _, _, _), .xattr(let node, _, _, _), .content(let node, _, _, _, _, _): try tellAgain(node)
-        }
     }
 
     // MARK: Directories
@@ -92,7 +60,7 @@ extension Committer {
     func restore(_ row: NodeRow) throws -> NodeRow {
         let last = try sql.first(
             """
-            SELECT parent, name FROM entries WHERE node = $1 AND namespace = $2 AND deleted_at IS NOT NULL ORDER BY deleted_at DESC, sequence DESC LIMIT 1
+            SELECT parent, name FROM entries WHERE node = $1 AND namespace = $2 AND deleted_at IS NOT NULL ORDER BY sequence DESC, deleted_at DESC LIMIT 1
             """, [.id(row.id), .id(namespace)])
         var row = revive(row)   // before its directory, so that two that once lay within each other do not restore one another for ever
         row.links = 1
@@ -166,7 +134,6 @@ extension Committer {
         if let existing = try entry(directory.id, name), let other = try self.node(existing.node) {
             if try isSame(node, other) {
                 try sql.execute("INSERT INTO node_aliases (alias, node) VALUES ($1, $2)", [.id(node.id), .id(other.id)])
-                try tellAgain(other.id)
                 return (.merged, .nameTaken, other.id.description)
             }
             if FileType(mode: node.mode) == .regular, let copy = try equalCopy(of: other.id, contents[node.id] ?? .empty) {
@@ -175,7 +142,6 @@ extension Committer {
                 return (.merged, .nameTaken, copy.id.description)
             }
             place = try freeName(directory.id, name)
-            try tellAgain(other.id)
             try recordConflict(other.id, copy: node.id)
         }
         putNew(NodeRow(node, namespace: namespace, arrived: time))
@@ -197,7 +163,7 @@ extension Committer {
 
     func link(_ id: NodeID, _ parent: NodeID, _ name: String, _ time: Timestamp) throws -> Result {
         if let problem = problem(name) { return problem }
-        guard var row = try node(id), !row.isDirectory else { return gone("The file is not there any more.") }
+        guard var row = try node(id).map({ try successor(of: $0) ?? $0 }), !row.isDirectory else { return gone("The file is not there any more.") }
         guard let directory = try liveDirectory(parent) else { return gone("The directory is not there.") }
         if try entry(directory.id, name)?.node == row.id { return Self.applied }
         if row.deletedAt != nil {
@@ -205,7 +171,6 @@ extension Committer {
             row.links = 0
         }
         let place = try freeName(directory.id, name)
-        if place != name { try tellAgain(directory.id, name) }
         row.links += 1
         row.changed = time
         put(row)
@@ -215,26 +180,31 @@ extension Committer {
     }
 
     func remove(_ id: NodeID, _ parent: NodeID, _ name: String, _ version: VersionID?, _ time: Timestamp) throws -> Result {
-        guard let row = try node(id), let directory = try node(parent), let entry = try entry(directory.id, name), entry.node == row.id else {
-            // Gone already, or another stands there now, which the caller shall see.
-            if let directory = try node(parent) { try tellAgain(directory.id, name) }
-            return Self.applied
-        }
+        // Otherwise gone already, or another stands there now.
+        guard let row = try node(id).map({ try successor(of: $0) ?? $0 }), let directory = try node(parent),
+              let entry = try place(toRemove: row, directory.id, name) else { return Self.applied }
         if row.shared != nil {
-            try tellAgain(row.id)
             return (.refused, .forbidden, "\(name) is a shared folder: leave it to take it away.")
         }
         if row.isDirectory, try !isEmpty(row.id) {
-            try tellAgain(row.id)
             return (.refused, .notEmpty, "\(name) holds what others put there.")
         }
+        if try endSave(row, version, aside: entry) { return Self.applied }
         if row.isRegular, row.links == 1, row.version != version, try !isSuperseded(version, row) {
-            try tellAgain(row.id)
             return (.conflicted, .conflict, "\(name) was changed elsewhere and stays.")
         }
         try unlink(entry, row, time)
         try touch(directory.id, time)
         return Self.applied
+    }
+
+    /// The entry that a removal takes away: the named one, or the conflicted copy that the device's own file became under that name.
+    private func place(toRemove row: NodeRow, _ directory: NodeID, _ name: String) throws -> LiveEntry? {
+        if let entry = try entry(directory, name), entry.node == row.id { return entry }
+        let places = try entries(of: row.id)
+        guard places.count == 1, places[0].parent == directory, ConflictedCopy.isCopy(places[0].name, of: name), try sql.first(
+            "SELECT 1 FROM conflicts WHERE copy = $1 AND device = $2 AND resolved_at IS NULL", [.id(row.id), .id(session.device)]) != nil else { return nil }
+        return places[0]
     }
 
     /// The remover saw an older version, and the newer one is this same device's: nothing of others is lost.
@@ -260,30 +230,35 @@ extension Committer {
     ) throws -> Result {
         if let problem = problem(toName) { return problem }
         guard var row = try node(id).map({ try successor(of: $0) ?? $0 }) else { return gone("What was to be renamed is not there any more.") }
-        guard let target = try liveDirectory(toParent) else { return gone("The directory is not there.") }
+        guard var target = try liveDirectory(toParent) else { return gone("The directory is not there.") }
         if row.isDirectory, try isInside(target.id, row.id) {
-            try tellAgain(row.id)
             return (.refused, .cycle, "\(toName) would lie within itself.")
         }
         var result = Self.applied
         if row.deletedAt != nil {   // removed elsewhere: the rename brings it back, unless what it held is gone for good
-            if row.isRegular, row.version == nil { return gone("What was to be renamed was removed elsewhere.") }
+            let isPurged = try sql.first("SELECT 1 FROM nodes WHERE id = $1 AND purged_at IS NOT NULL", [.id(row.id)]) != nil
+            if row.isRegular && row.version == nil || row.isDirectory && isPurged { return gone("What was to be renamed was removed elsewhere.") }
             row = revive(row)
             row.links = 0
             result = (.merged, nil, nil)
         }
         let source = try self.source(of: row, parent, name)
+        try noteMove(of: row.id, parent, name, source)
         var place = toName
-        if let occupant = try entry(target.id, toName) {
+        let old = try replaced.flatMap { try node($0) }.map { try successor(of: $0) ?? $0 }
+        if let old, let moved = try movedPlace(of: old, savedBy: row, target.id, toName), let directory = try node(moved.parent) {
+            (target, place) = (directory, moved.name)       // a save goes where its file is by now
+            result = (.merged, nil, nil)
+        }
+        if let occupant = try entry(target.id, place) {
             if occupant.node == row.id {
                 guard let source, source.id != occupant.id else { return Self.applied }
                 try unlink(source, row, time)
                 return Self.applied
             }
-            let isReplaced = try isReplaced(occupant, by: replaced) && node(occupant.node).map { try replace($0, replacedVersion, by: &row, at: occupant) } ?? false
+            let isReplaced = try old.map { try mayReplace($0, at: occupant) && replace($0, replacedVersion, by: &row, at: occupant) } ?? false
             if !isReplaced {
-                place = try freeName(target.id, toName)
-                try tellAgain(occupant.node)
+                place = try freeName(target.id, place)
                 try recordConflict(occupant.node, copy: row.id)
                 result = (.conflicted, .nameTaken, place)
             }
@@ -310,20 +285,15 @@ extension Committer {
     }
 
     /// Whether the occupant of a rename's target is what the client saw there (a directory only when it is empty).
-    private func isReplaced(_ occupant: LiveEntry, by replaced: NodeID?) throws -> Bool {
-        guard let replaced, let old = try node(replaced), old.id == occupant.node else { return false }
-        return try !old.isDirectory || old.shared == nil && isEmpty(old.id)
+    private func mayReplace(_ old: NodeRow, at occupant: LiveEntry) throws -> Bool {
+        try old.id == occupant.node && (!old.isDirectory || old.shared == nil && isEmpty(old.id))
     }
 
     func exchange(_ one: (NodeID, NodeID, String), _ other: (NodeID, NodeID, String), _ time: Timestamp) throws -> Result {
         guard let row = try node(one.0), let from = try node(one.1), let otherRow = try node(other.0), let to = try node(other.1),
               let first = try entry(from.id, one.2), first.node == row.id, let second = try entry(to.id, other.2), second.node == otherRow.id,
               try !(row.isDirectory && isInside(to.id, row.id)), try !(otherRow.isDirectory && isInside(from.id, otherRow.id))
-        else {
-            for id in [one.0, other.0] { try tellAgain(id) }
-            for (parent, name) in [(one.1, one.2), (other.1, other.2)] { try tellAgain(parent, name) }
-            return (.refused, .conflict, "\(one.2) and \(other.2) are not what they were.")
-        }
+        else { return (.refused, .conflict, "\(one.2) and \(other.2) are not what they were.") }
         guard first.id != second.id else { return Self.applied }
         try deleteEntry(first, keepsTrash: false)
         try deleteEntry(second, keepsTrash: false)
@@ -365,10 +335,7 @@ extension Committer {
             put(row)
             return Self.applied
         }
-        if try NodeRow.content(sql, row.version) ?? .empty == content, row.deletedAt == nil {
-            try tellAgain(row.id)
-            return Self.applied
-        }
+        if try NodeRow.content(sql, row.version) ?? .empty == content, row.deletedAt == nil { return Self.applied }
         if row.deletedAt != nil {   // the edit wins: the file is back
             var back = try restore(row)
             try ledger.addVersion(version, of: back.id, content, session, request.device, time, modified: modified)
@@ -379,7 +346,6 @@ extension Committer {
         }
         if let base, let copy = try conflictedCopy(holding: base, besides: row) {
             let (outcome, code, detail) = try setContent(copy.id, base, version, content, modified, changed)
-            try tellAgain(row.id)
             return outcome == .applied ? (.conflicted, .conflict, try entries(of: copy.id).first?.name) : (outcome, code, detail)
         }
         if let base, let result = try merge(row, base, version, content, modified, changed) { return result }
@@ -401,7 +367,6 @@ extension Committer {
             try ledger.addVersion(version, of: copy.id, content, session, request.device, time, modified: modified)
             copy.version = version
             put(copy)
-            try tellAgain(row.id)
             return (.conflicted, .conflict, try entries(of: copy.id).first?.name)
         }
         let name = try freeName(place.parent, place.name)
@@ -415,7 +380,6 @@ extension Committer {
         try recordConflict(row.id, copy: copy.id)
         try insertEntry(place.parent, name, copy.id)
         try touch(place.parent, changed)
-        try tellAgain(row.id)
         return (.conflicted, .conflict, name)
     }
 }
@@ -426,6 +390,11 @@ enum ConflictedCopy {
     static func name(of name: String, device: String, time: Timestamp, number: Int) -> String {
         let host = String(device.map { $0 == "/" || $0 == "\0" ? "-" : $0 }.prefix(40))
         return self.name(of: name, mark: " (conflicted copy, \(host), \(day(time))\(number > 1 ? " \(number)" : ""))")
+    }
+
+    static func isCopy(_ copy: String, of name: String) -> Bool {
+        let stem = name.lastIndex(of: ".").flatMap { $0 == name.startIndex ? nil : $0 }.map { name[..<$0] } ?? name[...]
+        return copy.hasPrefix(withoutMark(String(stem)) + " (conflicted copy, ")
     }
 
     /// The name with a mark before its ending, within 255 bytes.

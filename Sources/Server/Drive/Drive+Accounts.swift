@@ -116,7 +116,7 @@ extension Drive {
     }
 
     func authenticate(_ token: String) async throws(DriveError) -> Session {
-        let hash = Self.tokenHash(token), time = now()
+        let hash = Self.tokenHash(token), time = uptime()
         if let known = sessions.withLock({ $0[hash] }), known.until > time { return known.session }
         let session = try await read { sql -> Session? in
             try sql.first("""
@@ -128,10 +128,9 @@ extension Drive {
             }
         }
         guard let session else { throw .unauthorized }
-        let until = Timestamp(nanoseconds: time.nanoseconds + Self.sessionSeconds * 1_000_000_000)
         sessions.withLock { sessions in
             if sessions.count > 10_000 { sessions = [:] }
-            sessions[hash] = (session, until)
+            sessions[hash] = (session, time.adding(seconds: Self.sessionSeconds))
         }
         return session
     }

@@ -3,7 +3,8 @@ import Shared
 
 // Changes that the server makes on a person's behalf: restoring, undoing, resolving. Mounts see them as any other change of the feed.
 extension Drive {
-    /// Runs `body` on a committer, in one transaction and under one number of the namespace. Nothing is guarded: it takes something back.
+    /// Runs `body` on a committer, in one transaction. What goes through many nodes takes a number for each (`Committer.step`). Nothing is
+    /// guarded: it takes something back.
     func amend<T: Sendable>(
         _ session: Session, _ namespace: NamespaceID, _ body: @escaping @Sendable (Committer) throws -> T
     ) async throws(DriveError) -> (value: T, sequence: Int64) {
@@ -87,6 +88,7 @@ extension Committer {
     /// Takes a node out of its places: what is nowhere any more goes to the trash, with what a directory holds.
     func takeAway(_ entry: LiveEntry, _ answer: inout RestoreAnswer) throws {
         guard let row = try node(entry.node), row.shared == nil else { return }
+        step()
         if row.isDirectory {
             for child in try sql.query("SELECT id, name, node FROM entries WHERE parent = $1 AND deleted_at IS NULL", [.id(row.id)]) {
                 try takeAway(LiveEntry(id: child.blob(0) ?? [], parent: row.id, name: child.text(1) ?? "", node: try child.id(2)), &answer)

@@ -85,12 +85,12 @@ extension Drive {
 
     /// Notes that a device read a namespace: once an hour for each address, as a mount asks all the time and answers reads from its cache.
     func auditRead(_ session: Session, _ namespace: NamespaceID) async throws(DriveError) {
-        let time = now(), key = AuditedRead(device: session.device, namespace: namespace, address: session.address)
+        let time = now(), uptime = uptime(), key = AuditedRead(device: session.device, namespace: namespace, address: session.address)
         let isDue = auditedReads.withLock { reads in
-            if let until = reads[key], until > time { return false }
-            if reads.count >= Self.maximumReads { reads = reads.filter { $0.value > time } }
+            if let until = reads[key], until > uptime { return false }
+            if reads.count >= Self.maximumReads { reads = reads.filter { $0.value > uptime } }
             if reads.count >= Self.maximumReads { reads = [:] }
-            reads[key] = Timestamp(nanoseconds: time.nanoseconds + Self.readSeconds * 1_000_000_000)
+            reads[key] = uptime.adding(seconds: Self.readSeconds)
             return true
         }
         guard isDue else { return }

@@ -28,10 +28,13 @@ extension Drive {
             try Self.require(.editor, sql, session, namespace)
             if let row = try sql.first("SELECT namespace, answer FROM commits WHERE id = $1", [.id(request.commit)]) {
                 guard try row.id(0) as NamespaceID == namespace else { throw DriveError.badRequest("This commit belongs elsewhere.") }
+                if let upload = request.upload { try Self.endUpload(sql, session, upload) }
                 return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), [])
             }
             let committer = try Committer(sql, session, namespace, request, time, plan)
+            if let seen = request.seen, committer.sequence < seen { throw DriveError.lostChanges }
             let answer = try committer.run()
+            if let upload = request.upload { try Self.endUpload(sql, session, upload) }
             let others = committer.elsewhere.map { ($0.namespace, $0.sequence) }
             let packed = String(decoding: try JSONEncoder().encode(answer), as: UTF8.self)
             try sql.execute(
@@ -59,14 +62,16 @@ final class Committer {
     private var nodeCount: Int64
     private var nodes: [NodeID: NodeRow] = [:]
     private var dirty: Set<NodeID> = []
-    /// Whether the operation under way changed or told anything.
-    private var hasTold = false
+    /// Names that the operation under way told. Of nodes their `sequence` says it.
+    var toldNames: Set<Place> = []
     /// What the batch is going to put into a node: tells equal files apart from a conflict when both were created.
     let contents: [NodeID: Content]
     let plan: MergePlan
     let settings: NamespaceSettings
     /// Files that replaced others in this batch, which is still to bring their content: what that was edited from.
     var inheritedBases: [NodeID: VersionID] = [:]
+    /// Where each node that this batch renamed stood before.
+    var moves: [NodeID: Move] = [:]
     private var audit = CommitAudit()
     /// Watches for mass changes; nil while something is taken back.
     var guardian: MassChangeGuard?
@@ -117,7 +122,7 @@ final class Committer {
             case .refused(let code, let detail):
                 for committer in [self] + elsewhere {
                     committer.step()
-                    try committer.tellAgain(numbered.operation)
+                    try committer.tellAll(of: numbered.operation, isRefused: true)
                 }
                 results.append(OperationResult(id: numbered.id, outcome: .refused, code: code.rawValue, detail: detail))
             }
@@ -134,7 +139,7 @@ final class Committer {
     private func perform(_ numbered: NumberedOperation) throws -> OperationResult {
         step()
         let (outcome, code, detail) = try apply(numbered.operation)
-        if outcome == .refused || !hasTold { try tellAgain(numbered.operation) }
+        try tellAll(of: numbered.operation, isRefused: outcome == .refused)
         if outcome != .refused { try audit.note(numbered.operation, self) }
         return OperationResult(id: numbered.id, outcome: outcome, code: code?.rawValue, detail: detail)
     }
@@ -142,7 +147,7 @@ final class Committer {
     /// Takes the namespace's next number for what follows.
     func step() {
         sequence += 1
-        hasTold = false
+        toldNames = []
     }
 
     /// Writes the rows of nodes and the namespace's new counts.
@@ -150,15 +155,16 @@ final class Committer {
         for id in dirty { try nodes[id]?.save(sql) }
         try guardian?.finish()
         try audit.save(self)
-        if ledger.usedChange > 0 {
+        let usedChange = try ledger.settle()
+        if usedChange > 0 {
             let space = try Drive.space(sql, ownedWith: namespace)
-            if let quota = space.quota, space.used + UInt64(ledger.usedChange) > quota {
+            if let quota = space.quota, space.used + UInt64(usedChange) > quota {
                 throw DriveError.quotaExceeded(quota: quota, used: space.used)
             }
         }
         try sql.execute(
             "UPDATE namespaces SET sequence = $1, used = $2, nodes = $3 WHERE id = $4",
-            [.integer(sequence), .integer(Int64(used) + ledger.usedChange), .integer(nodeCount), .id(namespace)])
+            [.integer(sequence), .integer(Int64(used) + usedChange), .integer(nodeCount), .id(namespace)])
     }
 
     typealias Result = (OperationResult.Outcome, ProblemCode?, String?)
@@ -237,7 +243,6 @@ final class Committer {
         row.sequence = sequence
         nodes[row.id] = row
         dirty.insert(row.id)
-        hasTold = true
     }
 
     func putNew(_ row: NodeRow) {

@@ -86,6 +86,7 @@ private struct FolderRestore {
     ///
     /// - Returns: which node that is.
     private mutating func stand(_ row: NodeRow, _ place: NodeID, _ name: String) throws -> NodeID {
+        committer.step()
         var row = row, isBack = false
         if let there = try committer.entry(place, name) {
             if there.node != row.id { return there.node }     // made by this restore: the two were hard links or a copy

@@ -11,15 +11,16 @@ extension Drive {
     ///
     /// Crash order: 1. rows of chunks go, in one transaction that sees every lease; 2. objects that no row names are removed. A crash
     /// between leaves objects without rows, which the next run finds.
-    func collectGarbage(graceSeconds: Int64) async throws(DriveError) -> GarbageReport {
+    ///
+    /// - Parameter pauseSeconds: before an object is removed it is looked at again after this time. Its rows come within seconds after it was
+    ///   written, and its age proves nothing if the clock was set meanwhile.
+    func collectGarbage(graceSeconds: Int64, pauseSeconds: Int64 = 0) async throws(DriveError) -> GarbageReport {
         let time = now()
         let before = Timestamp(nanoseconds: time.nanoseconds - graceSeconds * 1_000_000_000)
         var report = try await write { sql -> GarbageReport in
             var report = GarbageReport()
             for row in try sql.query("SELECT id FROM uploads WHERE expires < $1", [.time(time)]) {
-                let upload = SQLValue.id(try row.id(0, UploadTag.self))
-                for table in ["upload_chunks", "upload_pages"] { try sql.execute("DELETE FROM \(table) WHERE upload = $1", [upload]) }
-                try sql.execute("DELETE FROM uploads WHERE id = $1", [upload])
+                try Self.dropUpload(sql, try row.id(0))
                 report.uploads += 1
             }
             report.pages = try sql.execute("""
@@ -35,14 +36,24 @@ extension Drive {
             return report
         }
         do {
-            for object in try await chunks.objects() where object.modified < before {
-                let isNamed = try await read { sql in try sql.first("SELECT 1 FROM objects WHERE name = $1", [.text(object.name)]) != nil }
-                guard !isNamed else { continue }
+            let unnamed = try await self.unnamed(chunks.objects().filter { $0.modified < before })
+            guard !unnamed.isEmpty else { return report }
+            if pauseSeconds > 0 { try await Task.sleep(for: .seconds(pauseSeconds)) }
+            for object in try await self.unnamed(unnamed) {
                 try await chunks.remove(object: object.name)
                 report.objects += 1
                 report.bytes += object.byteCount
             }
         } catch { throw Self.translated(error) }
         return report
+    }
+
+    /// Those of which no row speaks.
+    private func unnamed(_ objects: [StoredObject]) async throws -> [StoredObject] {
+        var found: [StoredObject] = []
+        for object in objects {
+            if try await read({ try $0.first("SELECT 1 FROM objects WHERE name = $1", [.text(object.name)]) }) == nil { found.append(object) }
+        }
+        return found
     }
 }

@@ -139,7 +139,7 @@ private struct NamespaceSplit {
         for row in try sql.query("SELECT v.id FROM moving m JOIN versions v ON v.node = m.node", []) {
             try committer.ledger.move(try row.id(0), to: ledger)
         }
-        try sql.execute("UPDATE namespaces SET used = $1, nodes = $2 WHERE id = $3", [.integer(ledger.usedChange), .integer(living), new])
+        try sql.execute("UPDATE namespaces SET used = $1, nodes = $2 WHERE id = $3", [.integer(try ledger.settle()), .integer(living), new])
         try sql.execute("UPDATE nodes SET namespace = $1 WHERE id IN (SELECT node FROM moving)", [new])
         try sql.execute("UPDATE entries SET namespace = $1 WHERE namespace = $2 AND parent IN (SELECT node FROM moving)", [new, home])
         try sql.execute("UPDATE links SET namespace = $1 WHERE namespace = $2 AND node IN (SELECT node FROM moving)", [new, home])

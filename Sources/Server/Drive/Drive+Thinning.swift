@@ -107,15 +107,16 @@ extension Drive {
                 """, [.id(version)]) != nil else { continue }
             try ledger.drop(version)
         }
-        try sql.execute("UPDATE namespaces SET used = used + $1 WHERE id = $2", [.integer(ledger.usedChange), .id(namespace)])
-        return UInt64(max(0, -ledger.usedChange))
+        let usedChange = try ledger.settle()
+        try sql.execute("UPDATE namespaces SET used = used + $1 WHERE id = $2", [.integer(usedChange), .id(namespace)])
+        return UInt64(max(0, -usedChange))
     }
 
     /// What has been in the trash too long: for files that lived less than a minute that is an hour, unless a mass change can be undone.
     private static func overdue(_ sql: any SQLConnection, _ namespace: NamespaceID, _ time: Timestamp, _ settings: RetentionSettings) throws -> [NodeID] {
         try sql.query("""
             SELECT id FROM nodes WHERE namespace = $1 AND deleted_at IS NOT NULL AND purged_at IS NULL AND (deleted_at <= $2 OR deleted_at <= $3
-            AND deleted_at - arrived < 60000000000 AND NOT EXISTS (SELECT 1 FROM event_changes c WHERE c.node = nodes.id)) LIMIT $4
+            AND deleted_at - arrived BETWEEN 0 AND 59999999999 AND NOT EXISTS (SELECT 1 FROM event_changes c WHERE c.node = nodes.id)) LIMIT $4
             """, [.id(namespace), .time(time.adding(seconds: -settings.trashSeconds)),
                   .time(time.adding(seconds: -min(transientSeconds, settings.trashSeconds))), .int(nodesAtOnce)]).map { try $0.id(0) }
     }

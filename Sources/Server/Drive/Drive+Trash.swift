@@ -3,25 +3,32 @@ import Shared
 
 // The trash: nodes that no entry names any more, with the place where they were last.
 extension Drive {
-    func trash(_ session: Session, _ namespace: NamespaceID, after: String?, limit: Int) async throws(DriveError) -> TrashPage {
+    /// - Parameter folder: only what was removed from this one, which may be gone too.
+    func trash(_ session: Session, _ namespace: NamespaceID, folder: NodeID? = nil, after: String?, limit: Int) async throws(DriveError) -> TrashPage {
         try await read { sql in
             try Self.requireMember(sql, session, namespace)
             let count = min(max(limit, 1), Self.maximumPage)
             let (time, id) = try Self.cursor(after)
+            // Parameters are numbered by their place in the text.
+            let from = folder == nil ? "nodes n" : "(SELECT DISTINCT node FROM entries WHERE parent = $1 AND deleted_at IS NOT NULL) e JOIN nodes n ON n.id = e.node"
+            let first = folder == nil ? 1 : 2
             let rows = try sql.query("""
-                SELECT n.id, n.deleted_at, n.mode, v.size FROM nodes n LEFT JOIN versions v ON v.id = n.version
-                WHERE n.namespace = $1 AND n.deleted_at IS NOT NULL AND n.purged_at IS NULL AND (n.deleted_at < $2 OR n.deleted_at = $2 AND n.id < $3)
-                ORDER BY n.deleted_at DESC, n.id DESC LIMIT $4
-                """, [.id(namespace), .integer(time), .blob(id), .int(count)])
-            let items = try rows.map { row -> TrashItem in
+                SELECT n.id, n.deleted_at, n.mode, v.size FROM \(from) LEFT JOIN versions v ON v.id = n.version
+                WHERE n.namespace = $\(first) AND n.deleted_at IS NOT NULL AND n.purged_at IS NULL
+                AND (n.deleted_at < $\(first + 1) OR n.deleted_at = $\(first + 1) AND n.id < $\(first + 2))
+                ORDER BY n.deleted_at DESC, n.id DESC LIMIT $\(first + 3)
+                """, (folder.map { [.id($0)] } ?? []) + [.id(namespace), .integer(time), .blob(id), .int(count)])
+            let items = try rows.compactMap { row -> TrashItem? in
                 let node: NodeID = try row.id(0)
                 let parent = try TreePath.lastPlace(sql, of: node)?.parent
+                if let folder, parent != folder { return nil }
                 let isParentDeleted = try parent.flatMap { try NodeRow.fetch(sql, $0)?.deletedAt } != nil
                 return TrashItem(
-                    node: node, path: try TreePath.path(sql, of: node), deleted: row.time(1), directory: row.int(2) & 0o170000 == Int64(FileType.directory.rawValue),
+                    node: node, path: try TreePath.path(sql, of: node), deleted: row.time(1), mode: UInt32(truncatingIfNeeded: row.int(2)),
                     size: UInt64(row.int(3)), parentDeleted: isParentDeleted)
             }
-            return TrashPage(items: items, next: items.count == count ? items.last.map { "\($0.deleted.nanoseconds).\($0.node)" } : nil)
+            let next = try rows.count == count ? rows.last.map { "\($0.time(1).nanoseconds).\(try $0.id(0, NodeTag.self))" } : nil
+            return TrashPage(items: items, next: next)
         }
     }
 
@@ -102,8 +109,9 @@ extension Drive {
                 WHERE e.parent = entries.parent AND e.name = entries.name AND e.deleted_at IS NOT NULL AND e.sequence > entries.sequence))
                 """, [.id(node)])
         }
-        try sql.execute("UPDATE namespaces SET used = used + $1 WHERE id = $2", [.integer(ledger.usedChange), .id(namespace)])
-        return PurgeAnswer(files: files, bytes: UInt64(max(0, -ledger.usedChange)))
+        let usedChange = try ledger.settle()
+        try sql.execute("UPDATE namespaces SET used = used + $1 WHERE id = $2", [.integer(usedChange), .id(namespace)])
+        return PurgeAnswer(files: files, bytes: UInt64(max(0, -usedChange)))
     }
 
     /// What was in a directory and was removed with it: within the hour before it, as `rm -r` does.
@@ -137,6 +145,7 @@ extension Committer {
     }
 
     private func putBack(_ row: NodeRow, _ answer: inout RestoreAnswer) throws {
+        step()
         let last = try TreePath.lastPlace(sql, of: row.id)
         let place = try last.flatMap { try directoryBack($0.parent, &answer) }
         if place == nil { note("The folder where \(last?.name ?? "it") was is gone for good: it is in the root now.", &answer) }

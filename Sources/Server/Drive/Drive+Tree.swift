@@ -162,19 +162,20 @@ extension Drive {
             var entryRows = try sql.query("""
                 SELECT parent, name, node, sequence, deleted_at FROM entries WHERE namespace = $1 AND sequence > $2 ORDER BY sequence LIMIT $3
                 """, [.id(namespace), .integer(after), .int(count)])
-            let nodeRows = try sql.query(
+            var nodeRows = try sql.query(
                 "SELECT \(NodeRow.columns) FROM nodes WHERE namespace = $1 AND sequence > $2 ORDER BY sequence LIMIT $3",
                 [.id(namespace), .integer(after), .int(count)])
             // Rows of one operation share its number: a page ends before a number that it may not show whole.
             var end = Int64.max
             if entryRows.count == count, let last = entryRows.last { end = min(end, last.int(3)) }
             if nodeRows.count == count, let last = nodeRows.last { end = min(end, last.int(2)) }
-            // One operation may have changed more entries than fit a page: then all of them, once the nodes have come so far.
-            if let number = entryRows.first?.int(3), number == end, nodeRows.count < count || nodeRows.last.map({ $0.int(2) > number }) ?? true {
-                entryRows = try sql.query("""
-                    SELECT parent, name, node, sequence, deleted_at FROM entries WHERE namespace = $1 AND sequence = $2
-                    """, [.id(namespace), .integer(number)])
-                end = number + 1
+            // One number may have more rows than fit a page: then all of it, and nothing else.
+            let first = min(entryRows.first?.int(3) ?? .max, nodeRows.first?.int(2) ?? .max)
+            if first == end, end != .max {
+                let key: [SQLValue] = [.id(namespace), .integer(first)]
+                entryRows = try sql.query("SELECT parent, name, node, sequence, deleted_at FROM entries WHERE namespace = $1 AND sequence = $2", key)
+                nodeRows = try sql.query("SELECT \(NodeRow.columns) FROM nodes WHERE namespace = $1 AND sequence = $2", key)
+                end = first + 1
             }
             let entries = try entryRows.filter { $0.int(3) < end }.map { try Self.entry($0, deleted: !$0.isNull(4)) }
             var nodes = try nodeRows.filter { $0.int(2) < end }.map { row in

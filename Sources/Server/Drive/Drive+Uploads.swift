@@ -12,17 +12,39 @@ extension Drive {
     static let uploadSeconds: Int64 = 24 * 3600
     static let maximumHashes = 10_000
 
+    /// Begins a session, or goes on with the caller's of the name that the request gives. Somebody else's is not told apart from one that expired.
     func startUpload(_ session: Session, _ namespace: NamespaceID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
         let (references, time) = (try Self.references(request), now())
         return try await write(.ordered) { sql in
             try Self.require(.editor, sql, session, namespace)
-            let upload = UploadID.make()
+            let upload = request.upload ?? .make()
             let expires = Self.expiry(time)
-            try sql.execute(
-                "INSERT INTO uploads (id, namespace, account, created, expires) VALUES ($1, $2, $3, $4, $5)",
-                [.id(upload), .id(namespace), .id(session.account), .time(time), .time(expires)])
+            if let row = try sql.first("SELECT namespace, account FROM uploads WHERE id = $1", [.id(upload)]) {
+                guard try row.id(0) == namespace, try row.id(1) == session.account else { throw DriveError.uploadExpired }
+                try sql.execute("UPDATE uploads SET expires = $1 WHERE id = $2", [.time(expires), .id(upload)])
+            } else {
+                try sql.execute(
+                    "INSERT INTO uploads (id, namespace, account, created, expires) VALUES ($1, $2, $3, $4, $5)",
+                    [.id(upload), .id(namespace), .id(session.account), .time(time), .time(expires)])
+            }
             return try Self.announce(sql, upload, namespace, references, request.pages, expires)
         }
+    }
+
+    /// What a commit has claimed needs no lease any more. Also for a commit that is repeated: the client announced it all again.
+    static func endUpload(_ sql: any SQLConnection, _ session: Session, _ upload: UploadID) throws {
+        guard try sql.first("SELECT 1 FROM uploads WHERE id = $1 AND account = $2", [.id(upload), .id(session.account)]) != nil else { return }
+        try dropUpload(sql, upload)
+    }
+
+    static func dropUpload(_ sql: any SQLConnection, _ upload: UploadID) throws {
+        for table in ["upload_chunks", "upload_pages"] { try sql.execute("DELETE FROM \(table) WHERE upload = $1", [.id(upload)]) }
+        try sql.execute("DELETE FROM uploads WHERE id = $1", [.id(upload)])
+    }
+
+    /// Ends a session whose file will not be committed: what it stored is collected.
+    func abandonUpload(_ session: Session, _ upload: UploadID) async throws(DriveError) {
+        try await write(.ordered) { try Self.endUpload($0, session, upload) }
     }
 
     func extendUpload(_ session: Session, _ upload: UploadID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
@@ -76,10 +98,10 @@ extension Drive {
         for reference in references {
             let isHeld = try sql.first("SELECT 1 FROM namespace_chunks WHERE namespace = $1 AND hash = $2", [.id(namespace), .hash(reference.hash)]) != nil
             try sql.execute("""
-                INSERT INTO upload_chunks (upload, hash, length, is_stored, is_needed) VALUES ($1, $2, $3, 0, $4) ON CONFLICT (upload, hash) DO NOTHING
+                INSERT INTO upload_chunks (upload, hash, length, is_stored, is_needed) VALUES ($1, $2, $3, 0, $4)
+                ON CONFLICT (upload, hash) DO UPDATE SET is_needed = excluded.is_needed
                 """, [.id(upload), .hash(reference.hash), .int(reference.length), .integer(isHeld ? 0 : 1)])
-            let isStored = try sql.first("SELECT is_stored FROM upload_chunks WHERE upload = $1 AND hash = $2", [.id(upload), .hash(reference.hash)])?.int(0) == 1
-            if !isHeld, !isStored { needed.append(reference.hash) }
+            if try !isHeld && !isStored(sql, upload, reference) { needed.append(reference.hash) }
         }
         for page in pages where try sql.first("SELECT 1 FROM namespace_pages WHERE namespace = $1 AND hash = $2", [.id(namespace), .hash(page)]) == nil {
             try sql.execute(
@@ -91,6 +113,13 @@ extension Drive {
         return UploadAnswer(upload: upload, neededChunks: needed, neededPages: neededPages, expires: expires)
     }
 
+    /// Whether the session brought the chunk, and it is there still.
+    private static func isStored(_ sql: any SQLConnection, _ upload: UploadID, _ reference: ChunkReference) throws -> Bool {
+        try sql.first("""
+            SELECT 1 FROM upload_chunks u JOIN chunks c ON c.hash = u.hash WHERE u.upload = $1 AND u.hash = $2 AND u.is_stored = 1
+            """, [.id(upload), .hash(reference.hash)]) != nil
+    }
+
     // MARK: Bytes
 
     /// Takes chunks whose bytes the caller has checked against their hashes: what the store does not hold yet is written as one object.
@@ -100,11 +129,11 @@ extension Drive {
             _ = try Self.requireUpload(sql, session, upload, time)
             var absent: Set<ChunkHash> = []
             for reference in references {
-                guard let row = try sql.first("SELECT length FROM upload_chunks WHERE upload = $1 AND hash = $2", [.id(upload), .hash(reference.hash)]),
-                      row.int(0) == Int64(reference.length) else {
-                    throw DriveError.badRequest("Chunk \(reference.hash) with \(reference.length) bytes was not announced in this upload.")
+                let (announced, isAbsent) = try Self.announced(sql, upload, reference.hash)
+                guard announced.length == reference.length else {
+                    throw DriveError.badRequest("Chunk \(reference.hash) was announced with \(announced.length) bytes.")
                 }
-                if try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(reference.hash)]) == nil { absent.insert(reference.hash) }
+                if isAbsent { absent.insert(reference.hash) }
             }
             return absent
         }
@@ -112,12 +141,19 @@ extension Drive {
         let fresh = bodies.filter { absent.contains($0.reference.hash) && seen.insert($0.reference.hash).inserted }
         let locations: [ChunkLocation]
         do throws(ChunkStoreError) { locations = try await fresh.isEmpty ? [] : chunks.put(fresh) } catch { throw Self.translated(error) }
-        let placed = Dictionary(uniqueKeysWithValues: zip(fresh.map(\.reference.hash), locations))
+        try await note(references, placed: Dictionary(uniqueKeysWithValues: zip(fresh.map(\.reference.hash), locations)), in: upload, time)
+    }
+
+    /// Writes the rows of chunks that have arrived.
+    /// - Parameter placed: those that were stored, all in one object; the store had the others.
+    private func note(
+        _ references: [ChunkReference], placed: [ChunkHash: ChunkLocation], in upload: UploadID, _ time: Timestamp
+    ) async throws(DriveError) {
         try await write(.ordered) { sql in
-            if let first = locations.first {
+            if let object = placed.values.first?.object {
                 try sql.execute(
                     "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
-                    [.text(first.object), .int(locations.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
+                    [.text(object), .int(placed.values.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
             }
             for reference in references {
                 if let location = placed[reference.hash] {
@@ -134,31 +170,55 @@ extension Drive {
         }
     }
 
+    /// Takes a chunk while its bytes arrive; what the store has already is only compared.
+    func storeChunk<Body: AsyncSequence>(
+        _ session: Session, _ upload: UploadID, _ hash: ChunkHash, arriving body: Body
+    ) async throws where Body.Element == ByteBuffer {
+        let time = now()
+        let (reference, isAbsent) = try await read { sql in
+            _ = try Self.requireUpload(sql, session, upload, time)
+            return try Self.announced(sql, upload, hash)
+        }
+        do {
+            try await note(try await chunks.put(reference, arriving: body, keeps: isAbsent), as: reference, in: upload, time)
+        } catch ChunkStoreError.wrongLength {
+            throw DriveError.badRequest("Chunk \(hash) was announced with \(reference.length) bytes.")
+        } catch ChunkStoreError.tooLong {
+            throw DriveError.tooLarge("A chunk has at most \(Manifest.maximumChunkByteCount) bytes.")
+        } catch let error as ChunkStoreError { throw Self.translated(error) }
+    }
+
     /// Takes a chunk as its difference from `base`, which the session's namespace must hold: knowing a hash gives nothing.
     func storeDelta(
         _ session: Session, _ upload: UploadID, _ hash: ChunkHash, base: ChunkHash, _ delta: ByteBuffer
     ) async throws(DriveError) {
         let time = now()
-        let (length, location) = try await read { sql in
+        let (reference, isAbsent, location) = try await read { sql in
             let namespace = try Self.requireUpload(sql, session, upload, time)
-            guard let row = try sql.first("SELECT length FROM upload_chunks WHERE upload = $1 AND hash = $2", [.id(upload), .hash(hash)]) else {
-                throw DriveError.badRequest("Chunk \(hash) was not announced in this upload.")
-            }
+            let (reference, isAbsent) = try Self.announced(sql, upload, hash)
             guard let location = try Self.location(sql, namespace, base) else { throw DriveError.notFound("There is no such chunk.") }
-            return (Int(row.int(0)), location)
+            return (reference, isAbsent, location)
         }
-        var bytes: ByteBuffer
-        do throws(ChunkStoreError) { bytes = try await chunks.read(location) } catch { throw Self.translated(error) }
-        if bytes.readableBytes > length { bytes = bytes.getSlice(at: bytes.readerIndex, length: length)! }
-        bytes.writeRepeatingByte(0, count: length - bytes.readableBytes)
-        do throws(ChunkDelta.FormatError) {
-            try delta.withBytes { delta throws(ChunkDelta.FormatError) in
-                try bytes.withMutableBytes { chunk throws(ChunkDelta.FormatError) in try ChunkDelta.apply(delta, to: chunk) }
-            }
-        } catch { throw .badRequest("The body is no sequence of pieces within the chunk.") }
-        let found = bytes.withUnsafeReadableBytes { SHA256.hash($0) }
-        guard found == hash else { throw .hashMismatch("The result's SHA-256 is \(found).") }
-        try await storeChunks(session, upload, [(ChunkReference(hash: hash, length: UInt32(length)), bytes)])
+        let pieces: [ChunkDelta.Piece]
+        do { pieces = try delta.withUnsafeReadableBytes { try ChunkDelta.pieces(of: $0, chunkLength: Int(reference.length)) } } catch {
+            throw .badRequest("The body is no sequence of pieces within the chunk.")
+        }
+        let made: ChunkStore.Made
+        do throws(ChunkStoreError) { made = try await chunks.put(reference, from: location, delta, pieces, keeps: isAbsent) } catch { throw Self.translated(error) }
+        try await note(made, as: reference, in: upload, time)
+    }
+
+    /// A chunk that the session has announced, and whether the store does not have it.
+    private static func announced(_ sql: any SQLConnection, _ upload: UploadID, _ hash: ChunkHash) throws -> (ChunkReference, isAbsent: Bool) {
+        guard let row = try sql.first("SELECT length FROM upload_chunks WHERE upload = $1 AND hash = $2", [.id(upload), .hash(hash)]) else {
+            throw DriveError.badRequest("Chunk \(hash) was not announced in this upload.")
+        }
+        return (ChunkReference(hash: hash, length: UInt32(row.int(0))), try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(hash)]) == nil)
+    }
+
+    private func note(_ made: ChunkStore.Made, as reference: ChunkReference, in upload: UploadID, _ time: Timestamp) async throws(DriveError) {
+        guard made.found == reference.hash else { throw .hashMismatch("The bytes' SHA-256 is \(made.found).") }
+        try await note([reference], placed: made.location.map { [reference.hash: $0] } ?? [:], in: upload, time)
     }
 
     /// Takes one manifest page, which the caller has checked against its hash.
@@ -202,18 +262,5 @@ extension Drive {
                 """, [.id(namespace), .hash(hash)]), let data = row.blob(0) else { throw DriveError.notFound("There is no such page.") }
             return data
         }
-    }
-}
-
-extension ByteBuffer {
-    // NIO's own rethrow any error; these keep its type.
-    fileprivate func withBytes<Failure: Error>(_ body: (UnsafeRawBufferPointer) throws(Failure) -> Void) throws(Failure) {
-        let result: Result<Void, Failure> = withUnsafeReadableBytes { bytes in Result { () throws(Failure) in try body(bytes) } }
-        try result.get()
-    }
-
-    fileprivate mutating func withMutableBytes<Failure: Error>(_ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Void) throws(Failure) {
-        let result: Result<Void, Failure> = withUnsafeMutableReadableBytes { bytes in Result { () throws(Failure) in try body(bytes) } }
-        try result.get()
     }
 }

@@ -4,7 +4,7 @@ import Synchronization
 
 /// Why the drive did not do what it was asked. `API/ProblemDetails+ServerError.swift` turns it into HTTP.
 enum DriveError: Error, Sendable {
-    case badRequest(String), unauthorized, forbidden(String), notFound(String), nameTaken(String), resync, uploadExpired
+    case badRequest(String), unauthorized, forbidden(String), notFound(String), nameTaken(String), resync, uploadExpired, lostChanges
     case chunksMissing([ChunkHash]), tooLarge(String), invalidName(EntryName.Problem), digestMismatch, hashMismatch(String)
     case quotaExceeded(quota: UInt64, used: UInt64), diskFull, tryAgain(String), internalError(String)
     case linkEnded(LinkState), linkPassword(isWrong: Bool)
@@ -26,20 +26,24 @@ final class Drive: Sendable {
     let store: any Store
     let chunks: any ChunkStore
     let now: @Sendable () -> Timestamp
+    /// For what is a time from now and not a date: the wall clock may be set.
+    let uptime: @Sendable () -> Uptime
     /// Told after each commit: (namespace, its new sequence).
     let onCommit: @Sendable (NamespaceID, Int64) -> Void
     /// Sessions by token hash, so that a request costs no SQL; entries live a few seconds, because another process may revoke.
-    let sessions = Mutex<[ChunkHash: (session: Session, until: Timestamp)]>([:])
+    let sessions = Mutex<[ChunkHash: (session: Session, until: Uptime)]>([:])
     /// Until when a device's reading of a namespace needs no further audit row.
-    let auditedReads = Mutex<[AuditedRead: Timestamp]>([:])
+    let auditedReads = Mutex<[AuditedRead: Uptime]>([:])
 
     init(
         store: any Store, chunks: any ChunkStore, now: @escaping @Sendable () -> Timestamp = { .now() },
+        uptime: @escaping @Sendable () -> Uptime = { .now() },
         onCommit: @escaping @Sendable (NamespaceID, Int64) -> Void = { _, _ in }
     ) {
         self.store = store
         self.chunks = chunks
         self.now = now
+        self.uptime = uptime
         self.onCommit = onCommit
     }
 

@@ -39,6 +39,12 @@ final class IncomingFile {
         return content
     }
 
+    /// Lets go what was sent and no commit will take, also when the sender went away; if that fails, it expires.
+    func abandon() {
+        guard let upload else { return }
+        Task { [drive, session] in try? await drive.abandonUpload(session, upload) }
+    }
+
     private func store() async throws(DriveError) {
         let chunk = pending
         pending = ByteBuffer()

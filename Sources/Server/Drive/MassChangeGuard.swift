@@ -23,8 +23,8 @@ final class MassChangeGuard {
         guard settings.guardFiles > 0 else { return nil }
         (self.sql, self.session, self.namespace, self.settings, self.time) = (sql, session, namespace, settings, time)
         event = try sql.first("""
-            SELECT id, folder FROM events WHERE namespace = $1 AND last > $2 AND device = $3 AND undone_at IS NULL ORDER BY last DESC LIMIT 1
-            """, [.id(namespace), .time(time.adding(seconds: -settings.guardSeconds)), .id(session.device)]).map {
+            SELECT id, folder FROM events WHERE namespace = $1 AND last > $2 AND device = $3 AND last <= $4 AND undone_at IS NULL ORDER BY last DESC LIMIT 1
+            """, [.id(namespace), .time(time.adding(seconds: -settings.guardSeconds)), .id(session.device), .time(time)]).map {
             Event(id: try $0.id(0), folder: try $0.id(1))
         }
     }
@@ -40,9 +40,12 @@ final class MassChangeGuard {
                 """, [.id(event.id), .id(row.id), .id(place.parent), .text(place.name), .id(row.version), .text(kind.rawValue)])
             return
         }
-        // An older row than the window's start says what was before another window; one of this window keeps its state.
+        // An older row than the window's start says what was before another window, one from the future (the clock was set back) too; one of
+        // this window keeps its state.
         let start = SQLValue.time(time.adding(seconds: -settings.guardSeconds))
-        try sql.execute("DELETE FROM recent_changes WHERE namespace = $1 AND device = $2 AND node = $3 AND time < $4", [.id(namespace), .id(session.device), .id(row.id), start])
+        try sql.execute(
+            "DELETE FROM recent_changes WHERE namespace = $1 AND device = $2 AND node = $3 AND (time < $4 OR time > $5)",
+            [.id(namespace), .id(session.device), .id(row.id), start, .time(time)])
         try sql.execute("""
             INSERT INTO recent_changes (namespace, device, node, parent, name, version, kind, time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             ON CONFLICT (namespace, device, node) DO UPDATE SET kind = excluded.kind WHERE recent_changes.kind = 'moved'
@@ -55,13 +58,13 @@ final class MassChangeGuard {
     func finish() throws {
         if hasEventChanges, let event { try sql.execute("UPDATE events SET last = $1 WHERE id = $2", [.time(time), .id(event.id)]) }
         guard newCount > 0 else { return }
-        let device: [SQLValue] = [.id(namespace), .id(session.device), .time(time.adding(seconds: -settings.guardSeconds))]
+        let device: [SQLValue] = [.id(namespace), .id(session.device), .time(time.adding(seconds: -settings.guardSeconds)), .time(time)]
         let count = try sql.first("""
-            SELECT count(*) FROM recent_changes WHERE namespace = $1 AND device = $2 AND time >= $3 AND kind IN ('removed', 'rewritten')
+            SELECT count(*) FROM recent_changes WHERE namespace = $1 AND device = $2 AND time >= $3 AND time <= $4 AND kind IN ('removed', 'rewritten')
             """, device)?.int(0) ?? 0
         let threshold = event == nil ? settings.guardFiles : settings.guardFiles / 10
         guard count > threshold, isDue(count) else { return }
-        let rows = try sql.query("SELECT node, parent, kind, time FROM recent_changes WHERE namespace = $1 AND device = $2 AND time >= $3", device)
+        let rows = try sql.query("SELECT node, parent, kind, time FROM recent_changes WHERE namespace = $1 AND device = $2 AND time >= $3 AND time <= $4", device)
         var above: [NodeID: [NodeID]] = [:], counts: [NodeID: Int64] = [:]
         for row in rows where [Kind.removed.rawValue, Kind.rewritten.rawValue].contains(row.text(2)) {
             let parent: NodeID = try row.id(1)

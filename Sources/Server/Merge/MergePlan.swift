@@ -34,14 +34,17 @@ extension Drive {
         var plan = MergePlan(attempt: attempt)
         var saves: [NodeID: (replaced: NodeID, seen: VersionID)] = [:]
         var heads: [NodeID: VersionID] = [:], fresh: [VersionID: [UInt8]] = [:], contents: [VersionID: Content] = [:]
+        var asides = Asides()
         for numbered in request.operations {
-            if case .rename(let node, _, _, _, _, let replaced?, let seen?, _) = numbered.operation {
-                saves[node] = (replaced, seen)
+            if let save = try await save(ending: numbered.operation, &asides) {
+                saves[save.by] = (save.replaced, save.seen)
                 // Its content came in an earlier commit.
-                let (ours, theirs) = try await read { sql in (try NodeRow.fetch(sql, node)?.version, try NodeRow.fetch(sql, replaced)?.version) }
-                if let ours, let theirs, theirs != seen {
-                    plan.decisions[ours] = try await decide(seen, theirs, ours, namespace, &fresh, contents)
-                    heads[node] = plan.decisions[ours]?.merge?.version
+                let (ours, theirs) = try await read { sql in
+                    (try NodeRow.fetch(sql, save.by)?.version, try NodeRow.fetch(sql, TreePath.successor(sql, of: save.replaced))?.version)
+                }
+                if let ours, let theirs, theirs != save.seen {
+                    plan.decisions[ours] = try await decide(save.seen, theirs, ours, namespace, &fresh, contents)
+                    heads[save.by] = plan.decisions[ours]?.merge?.version
                 }
             }
             guard case .content(let named, let edited, let version, let content, _, _) = numbered.operation else { continue }
@@ -63,6 +66,36 @@ extension Drive {
             plan.decisions[version] = decision
         }
         return plan
+    }
+
+    /// Where the request moved files from, and what it created in their places.
+    private struct Asides {
+        struct Place: Hashable { let parent: NodeID, name: String }
+        var left: [NodeID: Place] = [:], made: [Place: NodeID] = [:]
+    }
+
+    /// A file that goes on with the history of the one that an operation replaces or removes (`Committer+Succession.swift`).
+    private func save(
+        ending operation: Shared.Operation, _ asides: inout Asides
+    ) async throws(DriveError) -> (by: NodeID, replaced: NodeID, seen: VersionID)? {
+        switch operation {
+        case .rename(let node, let parent, let name, _, _, let replaced, let seen, _):
+            asides.left[node] = Asides.Place(parent: parent, name: name)
+            if let replaced, let seen { return (node, replaced, seen) }
+        case .create(let node, let parent, let name): asides.made[Asides.Place(parent: parent, name: name)] = node.id
+        case .remove(let node, _, _, let seen?, _):
+            if let made = asides.left[node].flatMap({ asides.made[$0] }) { return (made, node, seen) }
+            let now = now()
+            let heir = try await read { sql -> NodeID? in
+                let old = try TreePath.successor(sql, of: node), since = now.adding(seconds: -Committer.savingSeconds)
+                guard let (parent, name) = try Committer.lastPlace(sql, of: old, since: since) else { return nil }
+                return try sql.first("SELECT node FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NULL", [.id(parent), .text(name)])
+                    .map { try $0.id(0) }
+            }
+            if let heir { return (heir, node, seen) }
+        default: break
+        }
+        return nil
     }
 
     /// - Parameter fresh: texts of merges, by the version that they will be; this one's is added.

@@ -147,7 +147,7 @@ struct CollectGarbage: AsyncParsableCommand {
     func run() async throws {
         let thinned = try await administer { try await folder.open().thin() }
         print("\(thinned.versions) versions and \(thinned.purged) things of the trash dropped.")
-        let report = try await administer { try await folder.open().collectGarbage(graceSeconds: grace) }
+        let report = try await administer { try await folder.open().collectGarbage(graceSeconds: grace, pauseSeconds: min(grace, 30)) }
         print("\(report.uploads) uploads, \(report.pages) pages, \(report.chunks) chunks, \(report.objects) objects (\(report.bytes) bytes) freed.")
     }
 }

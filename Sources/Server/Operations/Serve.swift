@@ -60,13 +60,18 @@ struct Upkeep: Service {
     func run() async throws {
         try await withGracefulShutdownHandler {
             await cancelWhenGracefulShutdown {
+                var clock = ClockWatch(drive.now(), drive.uptime())
                 while !Task.isCancelled {
                     try? await Task.sleep(for: .seconds(3600))
                     guard !Task.isCancelled else { return }
+                    guard clock.trusts(drive.now(), drive.uptime()) else {
+                        logger.warning("the clock was set: for a day nothing is dropped for its age")
+                        continue
+                    }
                     do {
                         let thinned = try await drive.thin()
                         logger.info("history thinned", metadata: ["versions": "\(thinned.versions)", "purged": "\(thinned.purged)"])
-                        let report = try await drive.collectGarbage(graceSeconds: 3600)
+                        let report = try await drive.collectGarbage(graceSeconds: 3600, pauseSeconds: 30)
                         logger.info("garbage collected", metadata: ["chunks": "\(report.chunks)", "bytes": "\(report.bytes)"])
                     } catch { logger.error("garbage collection failed", metadata: ["error": "\(error)"]) }
                 }

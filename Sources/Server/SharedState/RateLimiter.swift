@@ -1,4 +1,3 @@
-import Shared
 import Synchronization
 
 /// Asked too often: try again after `seconds`.
@@ -10,25 +9,25 @@ struct RateLimited: Error {
 /// is as little as the scrypt that each guess still costs.
 final class RateLimiter: Sendable {
     private static let freeFailures = 10, maximumPauseSeconds = 900, maximumKeys = 10_000
-    private let now: @Sendable () -> Timestamp
-    private let table = Mutex<[String: (failures: Int, until: Timestamp)]>([:])
+    private let uptime: @Sendable () -> Uptime
+    private let table = Mutex<[String: (failures: Int, until: Uptime)]>([:])
 
-    init(now: @escaping @Sendable () -> Timestamp = { .now() }) { self.now = now }
+    init(uptime: @escaping @Sendable () -> Uptime = { .now() }) { self.uptime = uptime }
 
     func check(_ key: String) throws(RateLimited) {
-        let time = now()
+        let time = uptime()
         let left = table.withLock { $0[key].map { $0.until.nanoseconds - time.nanoseconds } ?? 0 }
         if left > 0 { throw RateLimited(seconds: Int(left / 1_000_000_000) + 1) }
     }
 
     func failed(_ key: String) {
-        let time = now()
+        let time = uptime()
         table.withLock { table in
             if table.count >= Self.maximumKeys { table = table.filter { $0.value.until > time } }
             let failures = (table[key]?.failures ?? 0) + 1
             let over = failures - Self.freeFailures
             let pause = over >= 0 ? min(Self.maximumPauseSeconds, 1 << min(over, 10)) : 0
-            table[key] = (failures, Timestamp(nanoseconds: time.nanoseconds + Int64(pause) * 1_000_000_000))
+            table[key] = (failures, time.adding(seconds: Int64(pause)))
         }
     }
 

@@ -15,8 +15,14 @@ public enum ChunkDelta {
         }
     }
 
-    /// Lays the pieces of `body` over `chunk`, which holds the base at its final length.
-    public static func apply(_ body: UnsafeRawBufferPointer, to chunk: UnsafeMutableRawBufferPointer) throws(FormatError) {
+    /// A piece of a body: where its bytes go in the chunk, and where they lie in the body.
+    public struct Piece: Sendable {
+        public let range: Range<Int>
+        public let position: Int
+    }
+
+    public static func pieces(of body: UnsafeRawBufferPointer, chunkLength: Int) throws(FormatError) -> [Piece] {
+        var pieces: [Piece] = []
         var at = 0, end = 0
         while at < body.count {
             guard body.count - at >= headerByteCount else { throw .truncated }
@@ -25,10 +31,22 @@ public enum ChunkDelta {
             at += headerByteCount
             guard offset >= end else { throw .order }
             end = offset + length
-            guard end <= chunk.count else { throw .beyondEnd }
+            guard end <= chunkLength else { throw .beyondEnd }
             guard body.count - at >= length else { throw .truncated }
-            UnsafeMutableRawBufferPointer(rebasing: chunk[offset..<end]).copyMemory(from: UnsafeRawBufferPointer(rebasing: body[at..<at + length]))
+            pieces.append(Piece(range: offset..<end, position: at))
             at += length
+        }
+        return pieces
+    }
+
+    /// Lays the pieces of `body` over a part of the chunk, which holds the base there.
+    /// - Parameter offset: of the part in the chunk.
+    public static func lay(_ pieces: [Piece], of body: UnsafeRawBufferPointer, over part: UnsafeMutableRawBufferPointer, at offset: Int) {
+        for piece in pieces where piece.range.overlaps(offset..<offset + part.count) {
+            let range = piece.range.clamped(to: offset..<offset + part.count)
+            let start = piece.position + range.lowerBound - piece.range.lowerBound
+            UnsafeMutableRawBufferPointer(rebasing: part[range.lowerBound - offset..<range.upperBound - offset])
+                .copyMemory(from: UnsafeRawBufferPointer(rebasing: body[start..<start + range.count]))
         }
     }
 }

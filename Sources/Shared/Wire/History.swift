@@ -99,16 +99,19 @@ public struct TrashItem: Codable, Hashable, Sendable {
     public var path: String
     public var deleted: Timestamp
     public var directory: Bool
+    /// st_mode.
+    public var mode: UInt32
     /// Bytes of a file.
     public var size: UInt64
     /// Its folder is in the trash as well.
     public var parentDeleted: Bool
-    public init(node: NodeID, path: String, deleted: Timestamp, directory: Bool, size: UInt64, parentDeleted: Bool) {
-        (self.node, self.path, self.deleted, self.directory, self.size, self.parentDeleted) = (node, path, deleted, directory, size, parentDeleted)
+    public init(node: NodeID, path: String, deleted: Timestamp, mode: UInt32, size: UInt64, parentDeleted: Bool) {
+        (self.node, self.path, self.deleted, self.mode, self.size, self.parentDeleted) = (node, path, deleted, mode, size, parentDeleted)
+        directory = FileType(mode: mode) == .directory
     }
 }
 
-/// `GET /v1/namespaces/{namespace}/trash`, what was removed last first.
+/// `GET /v1/namespaces/{namespace}/trash`, what was removed last first; with `folder`, only what was removed from that folder.
 public struct TrashPage: Codable, Hashable, Sendable {
     public var items: [TrashItem]
     public var next: String?

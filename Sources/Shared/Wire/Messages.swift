@@ -138,7 +138,10 @@ public struct UploadRequest: Codable, Hashable, Sendable {
     public var chunks: Data
     /// Hashes of manifest pages.
     public var pages: [ChunkHash]
-    public init(chunks: Data, pages: [ChunkHash]) { (self.chunks, self.pages) = (chunks, pages) }
+    /// The session's identifier, if the caller chooses it: the caller's session of that name goes on, with what is stored already. So a lost
+    /// answer or a restart leaves no second one.
+    public var upload: UploadID?
+    public init(chunks: Data, pages: [ChunkHash], upload: UploadID? = nil) { (self.chunks, self.pages, self.upload) = (chunks, pages, upload) }
 }
 
 public struct UploadAnswer: Codable, Hashable, Sendable {
@@ -162,8 +165,11 @@ public struct CommitRequest: Codable, Hashable, Sendable {
     public var device: String
     /// At most 5,000.
     public var operations: [NumberedOperation]
-    public init(commit: CommitID, upload: UploadID?, device: String, operations: [NumberedOperation]) {
-        (self.commit, self.upload, self.device, self.operations) = (commit, upload, device, operations)
+    /// A number of the namespace that the client has seen: a server that has not come so far lost changes (it was put back to a backup), and
+    /// refuses with `lost-changes`.
+    public var seen: Int64?
+    public init(commit: CommitID, upload: UploadID?, device: String, operations: [NumberedOperation], seen: Int64? = nil) {
+        (self.commit, self.upload, self.device, self.operations, self.seen) = (commit, upload, device, operations, seen)
     }
 }
 
@@ -242,6 +248,7 @@ public enum ProblemCode: String, Codable, Sendable, CaseIterable {
     case cycle = "cycle"                            // 409
     case conflict = "conflict"                      // 409
     case resync = "resync"                          // 410: the cursor is too old
+    case lostChanges = "lost-changes"               // 409: the server has not what the client has seen of it
     case uploadExpired = "upload-expired"           // 410
     case chunksMissing = "chunks-missing"           // 409: a commit names chunks that are not there
     case tooLarge = "too-large"                     // 413

@@ -28,6 +28,23 @@ public enum Operation: Hashable, Sendable {
     case content(node: NodeID, base: VersionID?, version: VersionID, content: Content, modified: Timestamp, changed: Timestamp)
 }
 
+extension Operation {
+    /// The names that it speaks of, each with the node that stands there afterwards if all goes well, and the nodes. When its commit is
+    /// answered the feed tells all of them, whatever became of it.
+    public var spokenOf: (names: [(parent: NodeID, name: String, believed: NodeID?)], nodes: [NodeID]) {
+        switch self {
+        case .create(let node, let parent, let name): ([(parent, name, node.id)], [node.id])
+        case .link(let node, let parent, let name, _): ([(parent, name, node)], [node])
+        case .remove(let node, let parent, let name, _, _): ([(parent, name, nil)], [node])
+        case .rename(let node, let parent, let name, let toParent, let toName, let replaced, _, _):
+            ([(parent, name, nil), (toParent, toName, node)], [node] + (replaced.map { [$0] } ?? []))
+        case .exchange(let node, let parent, let name, let otherNode, let otherParent, let otherName, _):
+            ([(parent, name, otherNode), (otherParent, otherName, node)], [node, otherNode])
+        case .setattr(let node, _, _, _, _, _, _), .xattr(let node, _, _, _), .content(let node, _, _, _, _, _): ([], [node])
+        }
+    }
+}
+
 /// An operation with its place in the client's log, which the answer repeats.
 public struct NumberedOperation: Codable, Hashable, Sendable {
     public var id: Int64

@@ -12,7 +12,9 @@ struct ConflictsCommand: ParsableCommand {
 
     func run() throws {
         let (server, namespace) = try account.open()
-        let conflicts = try server.ask { remote async throws(RemoteError) in try await remote.conflicts(namespace) }
+        let conflicts = try server.ask { remote async throws(RemoteError) in
+            try await remote.account().home == namespace ? try await remote.conflicts(home: namespace) : try await remote.conflicts(namespace)
+        }
         if json { return Terminal.say(try JSONText.encode(conflicts)) }
         for conflict in conflicts {
             Terminal.say("\(conflict.path)\n  copy    \(conflict.copy)\n  of      \(conflict.device)\(conflict.mine ? " (mine)" : ""), \(conflict.created.iso8601)")

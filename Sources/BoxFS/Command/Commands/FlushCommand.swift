@@ -16,6 +16,8 @@ struct FlushCommand: ParsableCommand {
     func run() throws {
         let resolved = try AbsolutePath.resolve(path)
         let (mount, record) = try MountRegistry().find(resolved, in: MountTable.current())
+        var status = stat()
+        guard lstat(resolved, &status) == 0 || errno != ENOENT else { throw CommandFailure("\(path): there is no such file or folder.") }
         writeBack(mount.mountPoint)
         let relative = mount.relative(resolved).flatMap { $0.isEmpty ? nil : $0 }
         let display = ProgressDisplay(verb: "Sending")

@@ -35,11 +35,12 @@ struct TrashCommand: ParsableCommand {
         }
     }
 
-    /// What a person names: the identifier that `trash list` shows, a path of a mount, or a path from the root of the drive.
-    static func request(_ text: String, before: Timestamp? = nil) -> TrashRequest {
-        if let node = NodeID(text) { return TrashRequest(node: node, before: before) }
-        if let place = try? DrivePath(text, mayBeGone: true) { return TrashRequest(path: place.path, before: before) }
-        return TrashRequest(path: text, before: before)
+    /// What a person names: the identifier that `trash list` shows, a path from the root of the drive, or a path of a mount, which says itself
+    /// in whose trash it is.
+    static func request(_ text: String, _ account: (server: ServerAccess, namespace: NamespaceID)) -> (server: ServerAccess, namespace: NamespaceID, TrashRequest) {
+        if let node = NodeID(text) { return (account.server, account.namespace, TrashRequest(node: node)) }
+        if let place = try? DrivePath(text, mayBeGone: true) { return (ServerAccess(place.profile), place.namespace, TrashRequest(path: place.path)) }
+        return (account.server, account.namespace, TrashRequest(path: text))
     }
 
     struct Restore: ParsableCommand {
@@ -51,8 +52,8 @@ struct TrashCommand: ParsableCommand {
         @OptionGroup var account: AccountOption
 
         func run() throws {
-            let (server, namespace) = try account.open()
-            for request in what.map({ TrashCommand.request($0) }) {
+            let account = try account.open()
+            for (server, namespace, request) in what.map({ TrashCommand.request($0, account) }) {
                 try server.ask { remote async throws(RemoteError) in try await remote.restoreTrash(namespace, request) }.show()
             }
         }
@@ -73,8 +74,8 @@ struct TrashCommand: ParsableCommand {
         func run() throws {
             let (server, namespace) = try account.open()
             let time = try before.map { $0.timestamp(now: try server.serverInformation().time) }
-            let requests = all ? [TrashRequest(before: time)] : what.map { TrashCommand.request($0) }
-            for request in requests {
+            let requests = all ? [(server, namespace, TrashRequest(before: time))] : what.map { TrashCommand.request($0, (server, namespace)) }
+            for (server, namespace, request) in requests {
                 let answer = try server.ask { remote async throws(RemoteError) in try await remote.purgeTrash(namespace, request) }
                 Terminal.say("\(answer.files) \(answer.files == 1 ? "file" : "files") dropped, \(ByteCount(bytes: answer.bytes)) freed.")
             }

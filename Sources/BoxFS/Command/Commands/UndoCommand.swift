@@ -34,6 +34,7 @@ struct UndoCommand: ParsableCommand {
             let id = change.event.id.description
             return id == what.lowercased() || what.utf8.count >= 4 && id.hasSuffix(what.lowercased())
         }
+        if what == "last", found.isEmpty { throw CommandFailure("There is no mass change to take back.") }
         guard found.count == 1 else {
             throw CommandFailure(found.isEmpty ? "There is no mass change \(what). boxfs undo list lists them." : "\(found.count) mass changes end with \(what): give more of it.")
         }

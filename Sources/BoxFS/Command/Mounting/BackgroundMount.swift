@@ -1,7 +1,7 @@
 import Glibc
 
 /// `boxfs mount` without `--foreground`: this program is started once more as the mount process, in a session of its own,
-/// and reports through a pipe. (fork(2) alone is not safe once the Swift runtime has threads.)
+/// and reports through a pipe.
 ///
 /// The pipe's words, one line each: `ready`, or `failed STATUS SENTENCE`. Its end without either means that the process died.
 enum BackgroundMount {
@@ -25,8 +25,7 @@ enum BackgroundMount {
         defer { close(ends[0]) }
         guard let process else { throw CommandFailure("The mount process cannot be started: \(systemError(code)).") }
         guard let line = Terminal.readLine(from: ends[0], limitBytes: 8192) else {
-            var status: Int32 = 0
-            while waitpid(process, &status, 0) < 0 && errno == EINTR {}
+            let status = ChildProcess.wait(for: process)
             throw CommandFailure("The mount process died (wait status \(status)) before the mount was there. Its log is \(stateFolder)/\(StateFolder.logName).")
         }
         if line == "ready" { return }
@@ -52,12 +51,7 @@ enum BackgroundMount {
         posix_spawn_file_actions_adddup2(&actions, safeLog, 1)
         posix_spawn_file_actions_adddup2(&actions, safeLog, 2)
         posix_spawn_file_actions_adddup2(&actions, safeReport, reportDescriptor)
-        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
-        defer { for argument in arguments { free(argument) } }
-        var process = pid_t()
-        let code = posix_spawn(&process, "/proc/self/exe", &actions, nil, &arguments, environ)
-        errno = code
-        return code == 0 ? process : nil
+        return ChildProcess.start("/proc/self/exe", words, &actions)
     }
 }
 

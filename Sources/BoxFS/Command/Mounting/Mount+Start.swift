@@ -10,6 +10,7 @@ extension Mount {
             server: configuration.profile.server, token: configuration.profile.token,
             uploadLimit: Int64(clamping: configuration.uploadLimit), downloadLimit: Int64(clamping: configuration.downloadLimit)))
         let replica = try await openReplica(configuration, remote: remote)
+        await replica.synchronizer.bringRoot(seconds: 2)
         do throws(MountError) {
             let instruments = Instruments()
             let session = try MountSession(

@@ -64,12 +64,6 @@ enum MountPoint {
 
     /// Runs a program of the search path and waits; nil when it cannot be started.
     private static func run(_ words: [String]) -> Int32? {
-        var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
-        defer { for argument in arguments { free(argument) } }
-        var process = pid_t()
-        guard posix_spawnp(&process, words[0], nil, nil, &arguments, environ) == 0 else { return nil }
-        var status: Int32 = 0
-        while waitpid(process, &status, 0) < 0 && errno == EINTR {}
-        return status
+        ChildProcess.start(words[0], words).map { ChildProcess.wait(for: $0) }
     }
 }

@@ -33,8 +33,10 @@ enum MountProcess {
             throw error
         }
         signals.start { count in handleSignal(count, mount, configuration) }
+        let guarding = MountGuard(configuration.mountPoint)
         ready()
         mount.run()
+        guarding.end()
         registry.remove(record)
         server.stop()
     }

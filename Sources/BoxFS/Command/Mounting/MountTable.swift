@@ -6,6 +6,8 @@ struct MountTable: Sendable {
         var mountPoint: String
         var type: String
         var source: String
+        /// The device's, which is also the name of a FUSE connection in fusectl.
+        var minor: String
         /// Who mounted it, when it is a FUSE file system.
         var user: uid_t?
 
@@ -40,7 +42,8 @@ struct MountTable: Sendable {
                 }
             }
             return Mount(
-                mountPoint: Self.unescape(fields[4]), type: String(fields[dash + 1]), source: Self.unescape(fields[dash + 2]), user: user)
+                mountPoint: Self.unescape(fields[4]), type: String(fields[dash + 1]), source: Self.unescape(fields[dash + 2]),
+                minor: String(fields[2].drop { $0 != ":" }.dropFirst()), user: user)
         }
     }
 

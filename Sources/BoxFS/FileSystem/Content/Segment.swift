@@ -32,7 +32,7 @@ final class SegmentStore: Sendable {
 
     private func create() throws(FileSystemError) -> Segment {
         let segment = Segment(file: nextFile.add(1, ordering: .relaxed).newValue, length: 0, store: self)
-        segment.descriptor = try segment.opened(O_RDWR | O_CREAT | O_EXCL)
+        try segment.begin()
         return segment
     }
 
@@ -46,7 +46,7 @@ final class SegmentStore: Sendable {
     }
 
     private static let spareCount = 32
-    private static let making = DispatchQueue(label: "spare segments", qos: .userInitiated)
+    static let making = DispatchQueue(label: "spare segments", qos: .userInitiated)
     private let spares = Mutex(Spares())
 
     private func makeSpares() {
@@ -55,17 +55,46 @@ final class SegmentStore: Sendable {
         spares.withLock { $0.areComing = false }
     }
 
-    /// A writable copy of the first `length` bytes of an open file.
-    func copy(of source: Int32, length: Int) throws(FileSystemError) -> Segment {
+    /// A writable segment with all bytes of another one, whose patch is applied.
+    func copy(of source: Segment) throws(FileSystemError) -> Segment {
         let segment = try make()
-        do {
-            try copyBytes(from: source, at: 0, to: segment.open().rawValue, at: 0, count: length)
+        do throws(FileSystemError) {
+            let target = try segment.open().rawValue
+            try DirectFile.forEachPart(of: source.length) { part, start throws(FileSystemError) in
+                try source.read(into: part, at: start)
+                try writeFully(target, UnsafeRawBufferPointer(part), at: start)
+            }
         } catch {
             Glibc.unlink(segment.path)
             throw error
         }
-        segment.length = length
+        segment.length = source.length
         return segment
+    }
+
+    /// An unchanging segment: one more name of a file that stays as it is.
+    /// - Parameter link: makes the name at the path that it is given.
+    func link(length: Int, _ link: (String) -> Bool) throws(FileSystemError) -> Segment {
+        let segment = Segment(file: nextFile.add(1, ordering: .relaxed).newValue, length: length, store: self)
+        guard link(segment.path) else { throw errno == ENOSPC || errno == EDQUOT ? .noSpace : .io }
+        segment.isFrozen = true
+        segment.isSuperseded = true
+        return segment
+    }
+
+    /// Fills a file up with zeros, or makes it of them.
+    func lengthen(_ file: Int64, to length: Int) throws(FileSystemError) {
+        let descriptor = open(path(file), O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw .io }
+        defer { close(descriptor) }
+        guard ftruncate(descriptor, off_t(length)) == 0 else { throw .io }
+    }
+
+    /// A new segment's bytes and name are on the disk.
+    func sync(_ segment: Segment) throws(FileSystemError) {
+        guard fdatasync(try segment.open().rawValue) == 0 else { throw .io }
+        try syncDirectory()
+        (segment.isSynced, segment.isNamed, segment.wasSynced) = (true, true, true)
     }
 
     /// The folder's own entries are on the disk.
@@ -77,21 +106,36 @@ final class SegmentStore: Sendable {
     }
 }
 
-/// Written data of one slot of a file, in a file of its own. The file's `FileContent.lock` guards all fields.
+/// Written data of one slot of a file, in a file of its own or as a patch. The file's `FileContent.lock` guards all fields.
 final class Segment: @unchecked Sendable {
+    /// A patch's is its log's.
     let file: Int64
     /// Bytes from the slot's start that count; what follows up to the slot's end is zeros.
     var length: Int
-    /// Part of a commit under way: the next write goes to a copy.
+    /// Its bytes stay as they are: the next write goes to a copy or a patch.
     var isFrozen = false
-    /// A power cut would not lose it.
-    var isSynced = false
+    /// A commit under way has it: whatever becomes of the slot, `FileContent.install` or `takeBack` lets go of it.
+    var isTaken = false
+    /// A power cut would not lose its bytes, its name.
+    var isSynced = false, isNamed = false
+    /// Some of its bytes may have been promised to survive one.
+    var wasSynced = false
     /// Bytes asked from the cache's room.
     var reserved = 0
     /// nil: it was made from nothing, or differs too much.
     var changes: SegmentChanges?
-    fileprivate let store: SegmentStore
-    fileprivate(set) var descriptor: OpenDescriptor?
+    var patch: Patch?
+    /// The patches for which this is the base or the log, and whether nothing else needs it.
+    var patches = 0, isSuperseded = false
+    /// The chunk that a frozen segment became.
+    var sealed: ChunkReference?
+    /// What the slot had before, for as long as a power cut may take what was written instead: then it has that again.
+    var origin: ChunkReference?
+    /// Had an origin when a commit took it: its chunk has to be on the disk before the rows forget the origin.
+    var replacesSynced = false
+    let store: SegmentStore
+    /// Has a lock of its own: what is frozen is read without the file's.
+    private let descriptor = Mutex<OpenDescriptor?>(nil)
 
     init(file: Int64, length: Int, store: SegmentStore) {
         self.file = file
@@ -99,22 +143,89 @@ final class Segment: @unchecked Sendable {
         self.store = store
     }
 
+    /// A patched segment.
+    init(_ patch: Patch, length: Int) {
+        (file, store) = (patch.log.file, patch.log.store)
+        self.length = length
+        self.patch = patch
+        patch.base.patches += 1
+        patch.log.patches += 1
+    }
+
     static func fileName(_ file: Int64) -> String { String(file) }
     var path: String { store.path(file) }
 
     /// The open file. Kept open until `close`.
     func open() throws(FileSystemError) -> OpenDescriptor {
-        if let descriptor { return descriptor }
-        let opened = try opened(O_RDWR)
-        descriptor = opened
-        return opened
+        try descriptor.withLock { held throws(FileSystemError) in
+            if let held { return held }
+            let opened = try opened(O_RDWR)
+            held = opened
+            return opened
+        }
     }
 
-    func close() { descriptor = nil }
+    fileprivate func begin() throws(FileSystemError) {
+        let opened = try opened(O_RDWR | O_CREAT | O_EXCL)
+        descriptor.withLock { $0 = opened }
+    }
 
-    /// Bytes of the slot that were written.
-    func noteChange(_ range: Range<Int>) {
+    func close() {
+        for file in [self, patch?.base, patch?.log] { file?.descriptor.withLock { $0 = nil } }
+    }
+
+    /// Puts bytes of the slot into the file. Nothing counts before `wrote`, unless it was overwritten where it lay.
+    /// - Returns: where a new piece of the patch lies; nil: there is none.
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(FileSystemError) -> Int? {
+        guard let patch else {
+            try writeFully(open().rawValue, bytes, at: offset)
+            return nil
+        }
+        if let piece = patch.piece(holding: offset..<offset + bytes.count) {
+            try writeFully(patch.log.open().rawValue, bytes, at: piece.position + offset - piece.start)
+            return nil
+        }
+        let position = patch.log.length
+        try writeFully(patch.log.open().rawValue, bytes, at: position)
+        patch.log.length += bytes.count
+        return position
+    }
+
+    /// - Parameter position: what `write` returned.
+    func wrote(_ range: Range<Int>, at position: Int?) {
+        length = max(length, range.upperBound)
         if changes?.add(range) == false { changes = nil }
+        if let position { patch?.put(range, at: position) }
+        isSynced = false
+    }
+
+    /// Fills `buffer` with the slot's bytes from `offset` on; what lies behind `length` is zeros.
+    func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileSystemError) {
+        let beneath = patch?.base ?? self
+        let held = max(0, min(buffer.count, beneath.length - offset))
+        try readFully(beneath.open().rawValue, .init(rebasing: buffer[..<held]), at: offset)
+        for index in held..<buffer.count { buffer[index] = 0 }
+        guard let patch else { return }
+        let range = offset..<offset + buffer.count
+        for piece in patch.pieces(in: range) {
+            let part = piece.range.clamped(to: range)
+            try readFully(
+                patch.log.open().rawValue, .init(rebasing: buffer[part.lowerBound - offset..<part.upperBound - offset]),
+                at: piece.position + part.lowerBound - piece.start)
+        }
+    }
+
+    /// Bytes beyond `length` must not show up when the file grows.
+    func forgetUnanswered() throws(FileSystemError) {
+        if patch == nil { ftruncate(try open().rawValue, off_t(length)) }
+    }
+
+    /// What a server that has the base's chunk needs of it.
+    var differences: SegmentChanges? {
+        guard let patch else { return changes }
+        guard let base = patch.base.sealed else { return nil }
+        var changes = SegmentChanges(base: base)
+        return patch.pieces.allSatisfy({ changes.add($0.range) }) ? changes : nil
     }
 
     fileprivate func opened(_ flags: Int32) throws(FileSystemError) -> OpenDescriptor {
@@ -126,15 +237,19 @@ final class Segment: @unchecked Sendable {
 
 /// Copies within the local disk. (Swift's Glibc module does not show copy_file_range(2).)
 func copyBytes(from source: Int32, at sourceOffset: Int, to target: Int32, at targetOffset: Int, count: Int) throws(FileSystemError) {
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(count, 1 << 18), alignment: 4096)
-    defer { buffer.deallocate() }
-    var at = 0
-    while at < count {
-        let done = pread(source, buffer.baseAddress, min(buffer.count, count - at), off_t(sourceOffset + at))
-        if done < 0, errno == EINTR { continue }
-        guard done > 0 else { throw .io }
-        try writeFully(target, UnsafeRawBufferPointer(rebasing: buffer[..<done]), at: targetOffset + at)
-        at += done
+    try DirectFile.forEachPart(of: count) { part, start throws(FileSystemError) in
+        try readFully(source, part, at: sourceOffset + start)
+        try writeFully(target, UnsafeRawBufferPointer(part), at: targetOffset + start)
+    }
+}
+
+func readFully(_ descriptor: Int32, _ buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileSystemError) {
+    var done = 0
+    while done < buffer.count {
+        let part = pread(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset + done))
+        if part < 0, errno == EINTR { continue }
+        guard part > 0 else { throw .io }
+        done += part
     }
 }
 

@@ -15,7 +15,12 @@ final class SyncPool: @unchecked Sendable {      // `jobs` and `threads` are gua
 
     /// - Returns: whether all are on the disk.
     func sync(_ descriptors: [OpenDescriptor]) -> Bool {
-        guard descriptors.count > 1 else { return descriptors.allSatisfy { fdatasync($0.rawValue) == 0 } }
+        descriptors.count > 1 ? sync(descriptors, beside: {}) : descriptors.allSatisfy { fdatasync($0.rawValue) == 0 }
+    }
+
+    /// - Parameter work: what the calling thread does meanwhile.
+    /// - Returns: whether all are on the disk. After an error of `work` they may not be.
+    func sync<Failure: Error>(_ descriptors: [OpenDescriptor], beside work: () throws(Failure) -> Void) throws(Failure) -> Bool {
         let group = DispatchGroup()
         let failures = Failures()
         for descriptor in descriptors {
@@ -25,6 +30,8 @@ final class SyncPool: @unchecked Sendable {      // `jobs` and `threads` are gua
                 group.leave()
             }
         }
+        defer { group.wait() }
+        try work()
         group.wait()
         return failures.isEmpty
     }

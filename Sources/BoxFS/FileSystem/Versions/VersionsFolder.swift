@@ -3,7 +3,8 @@ import Synchronization
 
 /// The hidden, read-only folder `.boxfs/versions` at the mount's root, through which ordinary tools read older versions.
 ///
-/// It shows the folders of the tree, and in the place of each file a folder of its versions. Nothing of it is stored: this table knows only what
+/// It shows the folders of the tree, and in the place of each file a folder of its versions; also of what was removed and is in the trash, under
+/// its own name, or if that is taken under one that says when it was removed. Nothing of it is stored: this table knows only what
 /// the kernel was told of, under numbers from 2^62 on, which the kernel keeps for a second (`Attributes.cacheSeconds`).
 /// `MountedFileSystem+Versions.swift` says what the calls mean.
 final class VersionsFolder: Sendable {
@@ -14,7 +15,11 @@ final class VersionsFolder: Sendable {
         case folder(InodeNumber)
         /// A file of the tree, here the folder of its versions.
         case file(InodeNumber)
+        /// `of`: the file, or what `removed` has as `below`.
         case version(VersionID, of: InodeNumber)
+        /// A removed folder or file, and the folder of the tree below which it was.
+        case removedFolder(NodeID, below: InodeNumber)
+        case removedFile(NodeID, name: String, below: InodeNumber)
     }
 
     static let name = ".boxfs"
@@ -29,16 +34,18 @@ final class VersionsFolder: Sendable {
         var lookups: UInt64 = 0
     }
 
+    typealias Entry = (name: String, place: Place, version: VersionInformation?)
+
     /// What is open of it; the handle's own number is not of `MountedFileSystem.handles`.
     final class Opened: Sendable {
         let number: InodeNumber
         let content: Content
         let readAhead = Mutex<ReadAhead>(ReadAhead())
         enum Content: Sendable {
-            /// The names in `.boxfs`, or a file's versions.
-            case list([(name: String, place: Place, version: VersionInformation?)])
-            /// A listing of the tree's folder under way.
-            case folder(HandleID)
+            /// The names in `.boxfs` or in a removed folder, or a file's versions.
+            case list([Entry])
+            /// A listing of the tree's folder under way, and what was removed from it.
+            case folder(HandleID, removed: [Entry])
             case file(FileContent, of: InodeNumber)
         }
         init(_ number: InodeNumber, _ content: Content) { (self.number, self.content) = (number, content) }
@@ -113,6 +120,16 @@ extension InodeNumber {
 
 extension HandleID {
     var isOfVersions: Bool { (VersionsFolder.firstNumber..<VersionsFolder.firstNumber << 1).contains(rawValue) }
+}
+
+extension TrashItem {
+    var name: String { path.split(separator: "/").last.map(String.init) ?? path }
+
+    /// For one whose name is taken: `note (removed 2026-01-02T03.04.05Z).txt`.
+    var nameWithTime: String {
+        let dot = name.dropFirst().lastIndex(of: ".") ?? name.endIndex
+        return "\(name[..<dot]) (removed \(deleted.iso8601.replacing(":", with: ".")))\(name[dot...])"
+    }
 }
 
 extension VersionInformation {

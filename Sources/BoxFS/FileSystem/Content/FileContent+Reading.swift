@@ -1,0 +1,128 @@
+import ChunkCache
+import Glibc
+import Shared
+
+// Reading, and finding out what would have to be fetched for it.
+extension FileContent {
+    /// Pieces of at most `count` bytes from `offset`, fewer only at the end of the file.
+    /// - Parameter missing: turns a chunk that is not here into what to wait for.
+    func read(offset: Int64, count: Int, inode: InodeNumber) throws(FileSystemError) -> [ReadPiece] {
+        try lock.withLock { () throws(FileSystemError) in
+            guard offset >= 0, UInt64(offset) < size else { return [] }
+            var pieces: [ReadPiece] = []
+            var at = Int(offset)
+            let end = Int(min(UInt64(offset) + UInt64(count), size))
+            while at < end {
+                let index = at / Self.slotByteCount
+                // Size and slots must agree; where they do not, one file cannot be read rather than none.
+                guard index < slots.count else { throw .io }
+                let inSlot = at - index * Self.slotByteCount
+                let length = min(end - at, Self.slotByteCount - inSlot)
+                try read(index, inSlot..<inSlot + length, inode, into: &pieces)
+                at += length
+            }
+            return pieces
+        }
+    }
+
+    private func read(_ index: Int, _ range: Range<Int>, _ inode: InodeNumber, into pieces: inout [ReadPiece]) throws(FileSystemError) {
+        var at = range.lowerBound
+        switch slots[index] {
+        case .hole: break
+        case .segment(let segment):
+            if let patch = segment.patch {
+                at = try read(patch, at..<range.upperBound, into: &pieces)
+            } else {
+                at = try read(segment, at..<range.upperBound, into: &pieces)
+            }
+        case .chunks(let chunks):
+            var start = 0
+            for chunk in chunks {
+                let end = start + Int(chunk.length)
+                defer { start = end }
+                guard at < min(end, range.upperBound), at >= start else { continue }
+                let part = min(end, range.upperBound) - at
+                if chunk.isHole {
+                    pieces.append(.zeros(count: part))
+                } else {
+                    pieces.append(.file(try open(chunk, inode), offset: Int64(at - start), count: part))
+                }
+                at += part
+            }
+        }
+        if at < range.upperBound { pieces.append(.zeros(count: range.upperBound - at)) }
+    }
+
+    /// - Returns: up to where the segment has bytes.
+    private func read(_ segment: Segment, _ range: Range<Int>, into pieces: inout [ReadPiece]) throws(FileSystemError) -> Int {
+        let part = min(range.upperBound, segment.length) - range.lowerBound
+        guard part > 0 else { return range.lowerBound }
+        pieces.append(.file(try segment.open(), offset: Int64(range.lowerBound), count: part))
+        return range.lowerBound + part
+    }
+
+    private func read(_ patch: Patch, _ range: Range<Int>, into pieces: inout [ReadPiece]) throws(FileSystemError) -> Int {
+        var at = range.lowerBound
+        for piece in patch.pieces(in: range) {
+            at = try read(patch.base, at..<max(at, piece.start), into: &pieces)
+            if at < piece.start { pieces.append(.zeros(count: piece.start - at)) }
+            at = max(at, piece.start)
+            let part = min(piece.end, range.upperBound) - at
+            pieces.append(.file(try patch.log.open(), offset: Int64(piece.position + at - piece.start), count: part))
+            at += part
+        }
+        return try read(patch.base, at..<range.upperBound, into: &pieces)
+    }
+
+    func open(_ chunk: ChunkReference, _ inode: InodeNumber) throws(FileSystemError) -> OpenDescriptor {
+        guard let opened = RequestAccount.chargeCurrent(.disk, nil, { cache.open(chunk) }) else { throw .missing(.chunk(chunk.hash, length: chunk.length, inode: inode)) }
+        return OpenDescriptor(opened.fileDescriptor, keptOpenBy: opened)
+    }
+
+    /// Has the kernel read the local chunks of these slots from the disk: a sequential reader is on its way to them.
+    func warm(from index: Int, count: Int) {
+        let chunks = lock.withLock {
+            slots.dropFirst(index).prefix(count).flatMap { slot -> [ChunkReference] in
+                guard case .chunks(let chunks) = slot else { return [] }
+                return chunks.filter { !$0.isHole }
+            }
+        }
+        for chunk in chunks where cache.contains(chunk.hash) {
+            if let opened = cache.open(chunk) { posix_fadvise(opened.fileDescriptor, 0, 0, POSIX_FADV_WILLNEED) }
+        }
+    }
+
+    /// The chunks of the slots from `index` on that are not here, at most `count`: what read-ahead should bring.
+    func absentChunks(from index: Int, count: Int) -> [ChunkReference] {
+        lock.withLock {
+            slots.dropFirst(index).prefix(count).flatMap { slot -> [ChunkReference] in
+                guard case .chunks(let chunks) = slot else { return [] }
+                return chunks.filter { !$0.isHole && !cache.contains($0.hash) }
+            }
+        }
+    }
+
+
+    func seek(_ offset: UInt64, data wantsData: Bool) throws(FileSystemError) -> UInt64 {
+        try lock.withLock { () throws(FileSystemError) in
+            guard offset < size else { throw .noSuchOffset }
+            var index = Int(offset / UInt64(Self.slotByteCount))
+            var at = offset
+            while at < size {
+                let start = UInt64(index) * UInt64(Self.slotByteCount)
+                let stop = start + UInt64(Self.extent(index, size: size))
+                let dataEnd: UInt64 = switch slots[index] {
+                case .hole: start
+                case .segment(let segment): min(start + UInt64(segment.length), stop)
+                case .chunks(let chunks): start + UInt64(chunks.reduce(0) { $0 + Int($1.length) })
+                }
+                if wantsData ? at < dataEnd : at >= dataEnd && dataEnd < stop { return at }
+                if !wantsData, dataEnd < stop { return dataEnd }
+                at = stop
+                index += 1
+            }
+            guard !wantsData else { throw .noSuchOffset }
+            return size
+        }
+    }
+}

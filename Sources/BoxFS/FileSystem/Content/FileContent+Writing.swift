@@ -1,0 +1,258 @@
+import ChunkCache
+import Glibc
+import Shared
+
+// Everything that changes bytes. What has to wait for something comes first; then the change is made.
+extension FileContent {
+    func write(offset: Int, _ bytes: UnsafeRawBufferPointer, inode: InodeNumber) throws(FileSystemError) {
+        try lock.withLock { () throws(FileSystemError) in
+            let end = offset + bytes.count
+            let slotSize = Self.slotByteCount
+            /// A part of the write: its slot, and its bytes within the slot and within `bytes`.
+            let parts = (offset / slotSize...(end - 1) / slotSize).map { index in
+                let start = index * slotSize, range = max(offset, start)..<min(end, start + slotSize)
+                return (index: index, range: range.lowerBound - start..<range.upperBound - start, at: range.lowerBound - offset)
+            }
+            // First all that may have to wait: a segment made from its chunks changes no byte of the file.
+            var segments: [Segment] = []
+            for part in parts { segments.append(try segment(part.index, overwriting: part.range, inode, patching: true)) }
+            let positions = try onDisk { () throws(FileSystemError) in
+                var positions: [Int?] = []
+                do throws(FileSystemError) {
+                    for (part, segment) in zip(parts, segments) {
+                        positions.append(try segment.write(.init(rebasing: bytes[part.at..<part.at + part.range.count]), at: part.range.lowerBound))
+                    }
+                } catch {
+                    for segment in segments { try segment.forgetUnanswered() }
+                    throw error
+                }
+                return positions
+            }
+            for (index, segment) in segments.enumerated() { segment.wrote(parts[index].range, at: positions[index]) }
+            size = max(size, UInt64(end))
+        }
+    }
+
+    /// Runs what writes to the local disk. A full one is as a full cache: clean chunks go; then who writes waits until unsent data were sent.
+    private func onDisk<R>(_ body: () throws(FileSystemError) -> R) throws(FileSystemError) -> R {
+        while true {
+            do throws(FileSystemError) { return try body() } catch {
+                guard error == .noSpace else { throw error }
+                guard !cache.makeRoomOnDisk() else { continue }
+                throw cache.unsentBytes > 0 ? .missing(.cacheRoom) : .noSpace
+            }
+        }
+    }
+
+    /// The writable segment of a slot; bytes outside of `overwriting` are kept. Under the lock.
+    /// - Parameter patching: whether it may be a patch, of which only `Segment.write` and `wrote` change bytes.
+    private func segment(_ index: Int, overwriting range: Range<Int>, _ inode: InodeNumber, patching: Bool = false) throws(FileSystemError) -> Segment {
+        while slots.count <= index { slots.append(.hole) }
+        var reserved = 0
+        do throws(FileSystemError) {
+            return try onDisk { () throws(FileSystemError) in
+                if patching, let segment = try self.patch(index, range, inode, &reserved) { return segment }
+                return try self.makeSegment(index, overwriting: range, inode, &reserved)
+            }
+        } catch {
+            cache.release(bytes: Int64(reserved))
+            throw error
+        }
+    }
+
+    /// The slot's patch if a write to `range` may be a piece of it.
+    private func patch(_ index: Int, _ range: Range<Int>, _ inode: InodeNumber, _ reserved: inout Int) throws(FileSystemError) -> Segment? {
+        switch slots[index] {
+        case .segment(let current) where !current.isFrozen:
+            guard let patch = current.patch else { return nil }
+            if patch.piece(holding: range) != nil { return current }
+            guard patch.hasRoom(for: range) else { return nil }
+            try reserveRoom(range.count, &reserved)
+            current.reserved += range.count
+            return current
+        case .segment(let current):
+            let patch = if let patch = current.patch {
+                Patch(base: patch.base, log: patch.log, pieces: patch.pieces)
+            } else {
+                Patch(base: current, log: try pieceLog())
+            }
+            guard patch.base.length >= Patch.minimumBaseBytes, patch.hasRoom(for: range) else { return nil }
+            try reserveRoom(range.count, &reserved)
+            defer { if !current.isTaken { drop(current) } }     // an earlier process froze it
+            return begin(patch, at: index, length: current.length, reserved: range.count, origin: current.origin)
+        case .chunks(let chunks):
+            guard let chunk = chunks.first, chunks.count == 1, !chunk.isHole, chunk.length >= Patch.minimumBaseBytes, range.count <= Patch.maximumWriteBytes,
+                  Int(chunk.length) <= Self.extent(index, size: size), try pieceLog().length + range.count <= Patch.maximumLogBytes else { return nil }
+            _ = try open(chunk, inode)
+            // What was evicted would stay on the disk under this name: it counts.
+            try reserveRoom(Int(chunk.length) + range.count, &reserved)
+            let base = try store.link(length: Int(chunk.length)) { cache.link(chunk, to: $0) }
+            base.sealed = chunk
+            base.reserved = Int(chunk.length)
+            return try begin(Patch(base: base, log: pieceLog()), at: index, length: base.length, reserved: range.count, origin: chunk)
+        case .hole: return nil
+        }
+    }
+
+    private func begin(_ patch: Patch, at index: Int, length: Int, reserved: Int, origin: ChunkReference?) -> Segment {
+        let segment = Segment(patch, length: length)
+        segment.origin = origin
+        segment.reserved = reserved
+        slots[index] = .segment(segment)
+        return segment
+    }
+
+    /// Where the pieces of this file go.
+    private func pieceLog() throws(FileSystemError) -> Segment {
+        if let log { return log }
+        let log = try store.make()
+        log.isSuperseded = true
+        self.log = log
+        return log
+    }
+
+    /// - Parameter reserved: room that was asked from the cache for the slot's new segment.
+    private func makeSegment(_ index: Int, overwriting range: Range<Int>, _ inode: InodeNumber, _ reserved: inout Int) throws(FileSystemError) -> Segment {
+        let segment: Segment
+        let needed: Int
+        switch slots[index] {
+        case .segment(let current) where !current.isFrozen && current.patch == nil:
+            try reserve(current, upTo: range.upperBound)
+            return current
+        case .segment(let current):
+            needed = current.length
+            try reserveRoom(max(needed, range.upperBound), &reserved)
+            segment = try store.copy(of: current)
+            segment.changes = current.differences
+            segment.origin = current.origin
+            // What was synced once must not depend on a copy that was not.
+            if (current.patch?.log ?? current).wasSynced { try store.sync(segment) }
+            if !current.isTaken { drop(current) }
+        case .hole:
+            needed = 0
+            try reserveRoom(range.upperBound, &reserved)
+            segment = try store.make()
+        case .chunks(let chunks):
+            let held = chunks.reduce(0) { $0 + Int($1.length) }
+            let keeps = range.lowerBound > 0 || range.upperBound < min(held, Self.extent(index, size: size))
+            needed = keeps ? min(held, Self.extent(index, size: size)) : 0
+            var sources: [OpenDescriptor?] = []
+            if keeps { for chunk in chunks { sources.append(chunk.isHole ? nil : try open(chunk, inode)) } }
+            try reserveRoom(max(needed, range.upperBound), &reserved)
+            segment = try store.make()
+            var at = 0
+            do throws(FileSystemError) {
+                for (chunk, source) in zip(chunks, sources) where at < needed {
+                    let part = min(Int(chunk.length), needed - at)
+                    if let source { try copyBytes(from: source.rawValue, at: 0, to: segment.open().rawValue, at: at, count: part) }
+                    at += part
+                }
+                if keeps, chunks.contains(where: \.isHole), ftruncate(try segment.open().rawValue, off_t(needed)) != 0 { throw .io }
+            } catch {
+                unlink(segment.path)
+                throw error
+            }
+            segment.length = needed
+            if let base = chunks.first, chunks.count == 1, !base.isHole {
+                segment.origin = base
+                if needed == Int(base.length) { segment.changes = SegmentChanges(base: base) }
+            }
+        }
+        segment.reserved = max(needed, range.upperBound)
+        slots[index] = .segment(segment)
+        return segment
+    }
+
+    private func reserve(_ segment: Segment, upTo length: Int) throws(FileSystemError) {
+        guard length > segment.reserved else { return }
+        try reserveRoom(length - segment.reserved)
+        segment.reserved = length
+    }
+
+    /// - Parameter reserved: what an attempt got for which the disk was full.
+    private func reserveRoom(_ bytes: Int, _ reserved: inout Int) throws(FileSystemError) {
+        guard reserved < bytes else { return }
+        try reserveRoom(bytes - reserved)
+        reserved = bytes
+    }
+
+    private func reserveRoom(_ bytes: Int) throws(FileSystemError) {
+        guard cache.reserve(bytes: Int64(bytes)) else { throw .missing(.cacheRoom) }
+    }
+
+    /// truncate(2), both ways.
+    func truncate(to newSize: UInt64, inode: InodeNumber) throws(FileSystemError) {
+        try lock.withLock { () throws(FileSystemError) in
+            let count = Self.slotCount(size: newSize)
+            if newSize < size, count > 0 {
+                let extent = Self.extent(count - 1, size: newSize)
+                if case .chunks(let chunks) = slots[count - 1], chunks.reduce(0, { $0 + Int($1.length) }) > extent {
+                    _ = try segment(count - 1, overwriting: 0..<0, inode)
+                }
+                if case .segment(let current) = slots[count - 1], current.length > extent {
+                    let segment = try segment(count - 1, overwriting: 0..<0, inode)
+                    guard ftruncate(try segment.open().rawValue, off_t(extent)) == 0 else { throw .io }
+                    segment.length = extent
+                    cache.release(bytes: Int64(segment.reserved - min(segment.reserved, extent)))
+                    segment.reserved = min(segment.reserved, extent)
+                    segment.changes = nil
+                    segment.isSynced = false
+                }
+            }
+            while slots.count > count { discard(slots.removeLast()) }
+            while slots.count < count { slots.append(.hole) }
+            size = newSize
+        }
+    }
+
+    /// Turns a range into zeros (FALLOC_FL_PUNCH_HOLE); the size stays.
+    func punchHole(_ range: Range<UInt64>, inode: InodeNumber) throws(FileSystemError) {
+        try lock.withLock { () throws(FileSystemError) in
+            let end = min(range.upperBound, size)
+            var at = range.lowerBound
+            while at < end {
+                let index = Int(at / UInt64(Self.slotByteCount))
+                let start = UInt64(index) * UInt64(Self.slotByteCount)
+                let stop = min(end, start + UInt64(Self.slotByteCount))
+                if at == start, stop - start == UInt64(Self.extent(index, size: size)) {
+                    discard(slots[index])
+                    slots[index] = .hole
+                } else if case .hole = slots[index] {
+                } else {
+                    let segment = try segment(index, overwriting: 0..<0, inode)
+                    let last = min(Int(stop - start), segment.length)
+                    if last > Int(at - start) {
+                        let zeros = [UInt8](repeating: 0, count: last - Int(at - start))
+                        let descriptor = try segment.open().rawValue
+                        try onDisk { () throws(FileSystemError) in
+                            try zeros.withBytes { bytes throws(FileSystemError) in try writeFully(descriptor, bytes, at: Int(at - start)) }
+                        }
+                        segment.wrote(Int(at - start)..<last, at: nil)
+                    }
+                }
+                at = stop
+            }
+        }
+    }
+
+    /// Takes over sealed slots of another file; both sides start at a slot.
+    func share(_ parts: [Slot], at index: Int, newSize: UInt64) {
+        lock.withLock {
+            while slots.count < index { slots.append(.hole) }
+            for (position, part) in parts.enumerated() {
+                if index + position < slots.count {
+                    discard(slots[index + position])
+                    slots[index + position] = part
+                } else {
+                    slots.append(part)
+                }
+                guard case .chunks(let chunks) = part else { continue }
+                for chunk in chunks where !chunk.isHole && cache.contains(chunk.hash) {
+                    cache.claimUnsent(chunk.hash)
+                    claims.append(chunk.hash)
+                }
+            }
+            size = max(size, newSize)
+        }
+    }
+}

@@ -1,0 +1,314 @@
+import ChunkCache
+import Foundation
+import Glibc
+import GRDB
+import NIOCore
+import Shared
+import Testing
+@testable import BoxFS
+@testable import Server
+
+/// A mount without a kernel and a network: its file system, replica and synchronizer, against the drive itself. Every step of the exchange
+/// is a call of its own, so that a test decides in which order things meet.
+final class SimulatedMount {
+    let name: String
+    private struct Process { let system: MountedFileSystem, synchronizer: Synchronizer }
+    private var process: Process?
+    var system: MountedFileSystem { process!.system }
+    var synchronizer: Synchronizer { process!.synchronizer }
+    let device: TestDevice
+    private let folder: String
+    private let caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
+    private var tree: Tree { system.tree }
+    /// A commit on its way to the server, and the answer on its way back.
+    private struct Exchange { let namespace: Namespace, request: Outgoing, batch: Batch?; var answer: CommitAnswer? }
+    private var exchange: Exchange?
+    private var pages: [(namespace: Namespace, after: Int64, page: ChangePage)]?
+    private var listing: (directory: InodeNumber, place: Synchronizer.Place, page: TreePage)?
+    /// By the file's inode: what a close returned for and this mount did not take back.
+    private(set) var owed: [InodeNumber: (hash: ChunkHash, what: String)] = [:]
+    private var count = 0
+
+    init(_ device: TestDevice, _ folder: String) async throws {
+        (self.device, self.folder, name) = (device, folder, device.name)
+        let root = try await device.drive.node(device.session, device.namespace, device.root)
+        let sequence = try await device.drive.namespaceInformation(device.session, device.namespace).sequence
+        process = try begin { tree throws(FileSystemError) in try tree.makeRoot(root, namespace: device.namespace, cursor: sequence) }
+    }
+
+    private func begin(_ first: (Tree) throws(FileSystemError) -> Void = { _ in }) throws -> Process {
+        let options = FileSystemOptions(uid: 0, gid: 0)
+        let (_, cache, tree) = try Replica.openLocal(ReplicaConfiguration(
+            stateDirectory: folder, cacheLimitBytes: 1 << 30, deadlineSeconds: 1, namespace: device.namespace, device: device.name, options: options), residentCount: 4)
+        try tree.lock.withLock { () throws(FileSystemError) in try first(tree) }
+        let remote = Remote(ConnectionSettings(server: "http://127.0.0.1:9"))
+        let synchronizer = try Synchronizer(
+            tree: tree, remote: remote, chunks: ChunkFetcher(remote: remote, cache: cache), device: device.name, deadlineSeconds: 1,
+            rescueFolder: folder + "/rescue")
+        return Process(system: MountedFileSystem(tree: tree, options: options, fetcher: synchronizer), synchronizer: synchronizer)
+    }
+
+    /// SIGKILL and a new mount: what no transaction ended is gone, as is what was on its way; the outbox is sent again.
+    func restart() async throws {
+        weak let tree = tree
+        (exchange, pages, listing, process) = (nil, nil, nil, nil)
+        // A process takes its threads with it: here, what removes and makes segment files in the background has to come to its end.
+        while tree != nil { try await Task.sleep(for: .milliseconds(1)) }
+        SegmentStore.making.sync {}
+        process = try begin()
+    }
+
+    // MARK: What programs do
+
+    /// Runs a program's step; what fails as a system call may is none of the test's business.
+    func attempt(_ body: () throws -> Void) rethrows {
+        do { try body() } catch let error as FileSystemError where error != .io && error != .stale {}
+        tree.lock.withLock { tree.trim() }
+    }
+
+    private func find(_ path: String) throws -> (parent: InodeNumber, name: String, inode: InodeNumber?) {
+        var parent = InodeNumber.root
+        var parts = path.split(separator: "/").map(String.init)
+        let name = parts.removeLast()
+        for part in parts { parent = try lookup(parent, part) }
+        do { return (parent, name, try lookup(parent, name)) } catch FileSystemError.notFound { return (parent, name, nil) }
+    }
+
+    private func lookup(_ parent: InodeNumber, _ name: String) throws -> InodeNumber {
+        let inode = try system.lookup(parent, name).inode
+        system.forget(inode, count: 1)
+        return inode
+    }
+
+    func write(_ path: String, creates: Bool, _ bytes: [UInt8]) throws {
+        let place = try find(path)
+        var handle: HandleID, inode: InodeNumber
+        if let known = place.inode {
+            inode = known
+            handle = try system.open(known, flags: O_WRONLY | O_TRUNC, caller: caller).handle
+            owed[inode] = nil
+        } else {
+            guard creates else { return }
+            let made = try system.create(place.parent, place.name, mode: 0o644, flags: O_WRONLY, caller: caller)
+            (handle, inode) = (made.1.handle, made.0.inode)
+            system.forget(inode, count: 1)
+        }
+        try bytes.withUnsafeBytes { try system.write(handle, offset: 0, $0) }
+        try system.flush(handle)
+        system.release(handle)
+        owed[inode] = (SHA256.hash(bytes), "\(path) of \(name)")
+    }
+
+    func save(_ path: String, _ bytes: [UInt8]) throws {
+        count += 1
+        try write(".save-\(name)-\(count)", creates: true, bytes)
+        try rename(".save-\(name)-\(count)", path)
+    }
+
+    func remove(_ path: String) throws {
+        let place = try find(path)
+        do { try system.unlink(place.parent, place.name, caller: caller) } catch FileSystemError.isDirectory {
+            return try system.rmdir(place.parent, place.name, caller: caller)
+        }
+        try forgive(place.inode)
+    }
+
+    func rename(_ path: String, _ target: String, flags: UInt32 = 0) throws {
+        let from = try find(path), to = try find(target)
+        try system.rename(from.parent, from.name, to.parent, to.name, flags: flags, caller: caller)
+        if flags == 0, to.inode != from.inode { try forgive(to.inode) }
+    }
+
+    func link(_ path: String, _ target: String) throws {
+        guard let inode = try find(path).inode else { return }
+        let to = try find(target)
+        _ = try system.link(inode, to.parent, to.name)
+        system.forget(inode, count: 1)
+    }
+
+    func mkdir(_ path: String) throws {
+        let place = try find(path)
+        system.forget(try system.mkdir(place.parent, place.name, mode: 0o755, caller: caller).inode, count: 1)
+    }
+
+    func chmod(_ path: String, _ mode: UInt32) throws {
+        if let inode = try find(path).inode { _ = try system.setattr(inode, AttributeChanges(mode: mode), handle: nil, caller: caller) }
+    }
+
+    /// The last name of what this mount wrote is gone, by this mount.
+    private func forgive(_ inode: InodeNumber?) throws {
+        guard let inode else { return }
+        let places = try tree.database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM entries WHERE inode = ?", arguments: [Int64(inode.rawValue)]) }
+        if places == 0 { owed[inode] = nil }
+    }
+
+    // MARK: What is exchanged
+
+    private var namespaces: [Namespace] { tree.lock.withLock { tree.namespacesHomeFirst.filter { !$0.isLost } } }
+
+    /// - Returns: whether there was something to do.
+    func cut() async throws -> Bool {
+        guard exchange == nil else { return false }
+        for namespace in namespaces {
+            if let left = try Outgoing.load(tree, namespace.number) {
+                exchange = Exchange(namespace: namespace, request: left, batch: nil)
+                return true
+            }
+            guard let batch = try tree.lock.withLock({ () throws(FileSystemError) in try Batch.cut(tree, namespace.number) }) else { continue }
+            let request = try await synchronizer.seal(batch)
+            try request.save(tree)
+            exchange = Exchange(namespace: namespace, request: request, batch: batch)
+            return true
+        }
+        return false
+    }
+
+    /// The commit reaches the server; whether the answer reaches the mount is another matter.
+    func commit() async throws -> Bool {
+        guard let exchange, exchange.answer == nil || count.isMultiple(of: 2) else { return false }
+        guard tree.namespaces[exchange.namespace.number] === exchange.namespace else {      // left meanwhile
+            tree.lock.withLock { exchange.batch?.release(tree) }
+            self.exchange = nil
+            return true
+        }
+        count += 1
+        var request = exchange.request.request
+        let bodies = try exchange.request.claims.map { chunk in
+            let open = try #require(tree.cache.open(chunk))
+            var bytes = [UInt8](repeating: 0, count: Int(chunk.length))
+            #expect(pread(open.fileDescriptor, &bytes, bytes.count, 0) == bytes.count)
+            return bytes
+        }
+        do {
+            if !bodies.isEmpty { request.upload = try await device.upload(bodies, in: exchange.namespace.id) }
+            self.exchange!.answer = try await device.drive.commit(device.session, exchange.namespace.id, request)
+            return true
+        } catch DriveError.notFound, DriveError.forbidden { return false }      // no right, for the time being
+    }
+
+    func receive() async throws -> Bool {
+        guard let exchange, let answer = exchange.answer else { return false }
+        if tree.namespaces[exchange.namespace.number] === exchange.namespace { try await synchronizer.answered(exchange.request, exchange.namespace, answer) }
+        tree.lock.withLock { exchange.batch?.release(tree) }
+        self.exchange = nil
+        return true
+    }
+
+    func poll() async throws -> Bool {
+        guard pages == nil else { return false }
+        let followed = namespaces.map { ($0, $0.cursor) }
+        let request = FollowRequest(cursors: followed.map { .init(namespace: $0.id, after: $1) }, limit: 100, wait: 0)
+        let answer = try await device.drive.follow(device.session, request)
+        pages = followed.compactMap { namespace, after in answer.pages.first { $0.namespace == namespace.id }.map { (namespace, after, $0.page) } }
+        return pages!.contains { $0.page.cursor > $0.after || !$0.page.nodes.isEmpty }
+    }
+
+    func apply() async throws -> Bool {
+        guard let pages else { return false }
+        for (namespace, _, page) in pages { try synchronizer.apply(page, to: namespace, isNews: true) }
+        await synchronizer.leaveLostFolders()
+        self.pages = nil
+        return true
+    }
+
+    func list() async throws -> Bool {
+        guard listing == nil else { return false }
+        let next = try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.commit()
+            return try tree.database.read { try Int64.fetchOne($0, sql: "SELECT inode FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 AND links > 0 LIMIT 1") }
+        }
+        guard let next else { return false }
+        let directory = InodeNumber(rawValue: UInt64(next))
+        guard let place = try synchronizer.expect([directory])[directory] else { return false }
+        do {
+            listing = (directory, place, try await device.drive.children(device.session, place.namespace.id, place.id, after: nil, limit: 1000))
+            return true
+        } catch {
+            synchronizer.release([directory])
+            guard case .notFound = error else { throw error }
+            return false        // not on the server yet, or no more
+        }
+    }
+
+    func takeListing() throws -> Bool {
+        guard let (directory, place, page) = listing else { return false }
+        let nodes = Dictionary(page.nodes.map { ($0.id, $0) }, uniquingKeysWith: { first, _ in first })
+        _ = try synchronizer.take(page.sequence, place.namespace, directory, page.entries, nodes, isLast: true)
+        synchronizer.release([directory])
+        listing = nil
+        return true
+    }
+
+    /// Exchanges until there is nothing left to say.
+    func drain() async throws {
+        for _ in 0..<200 {
+            var isBusy = false
+            for step in [list, cut, commit, receive, poll, apply] { isBusy = try await step() || isBusy }
+            isBusy = try takeListing() || isBusy
+            // A page without news.
+            let isSettled = try !isUnsettled()
+            if isSettled || !isBusy, try await !poll() {
+                _ = try await apply()
+                return
+            }
+        }
+        Issue.record("\(name) does not come to rest")
+    }
+
+    private func isUnsettled() throws -> Bool {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.commit()
+            return try tree.database.read {
+                try Int64.fetchOne($0, sql: """
+                    SELECT 1 FROM log UNION ALL SELECT 1 FROM deferred UNION ALL SELECT 1 FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 AND links > 0 LIMIT 1
+                    """) != nil
+            }
+        }
+    }
+
+    // MARK: What is seen
+
+    /// Path to node, mode, links, version and bytes, of all that can be reached.
+    func seenTree() throws -> [String: String] {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.commit()
+            var seen: [String: String] = [:], folders: [(InodeNumber, String)] = [(.root, "")]
+            while let (folder, path) = folders.popLast() {
+                let rows = try tree.database.read { try Row.fetchAll($0, sql: "SELECT name, inode FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
+                for row in rows {
+                    let inode = try tree.inode(InodeNumber(rawValue: UInt64(row[1] as Int64))), place = path + "/" + (row[0] as String)
+                    seen[place] = Self.text(inode.id, inode.mode, inode.isDirectory ? 1 : UInt64(inode.links), inode.version, inode.size, try chunks(of: inode))
+                    if inode.isDirectory { folders.append((inode.number, place)) }
+                }
+            }
+            return seen
+        }
+    }
+
+    /// Every name leads to a node that counts it: otherwise programs would meet ESTALE.
+    func expectSound() throws -> String? {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.commit()
+            return try tree.database.read {
+                try String.fetchOne($0, sql: "SELECT e.name || ' of ' || e.inode || ' counts ' || ifnull(n.links, -1) FROM entries e LEFT JOIN nodes n ON n.inode = e.inode WHERE ifnull(n.links, 0) = 0 LIMIT 1")
+            }
+        }
+    }
+
+    /// What is written and not sealed yet has no hash.
+    private func chunks(of inode: Inode) throws(FileSystemError) -> [ChunkReference] {
+        guard inode.isRegular else { return [] }
+        let file = try tree.content(of: inode)
+        return FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _, _ in nil }.chunks
+    }
+
+    static func text(_ id: NodeID, _ mode: UInt32, _ links: UInt64, _ version: VersionID?, _ size: UInt64, _ chunks: [ChunkReference]) -> String {
+        "\(id) \(String(mode, radix: 8)) \(links) \(version.map { "\($0)" } ?? "-") \(size) \(chunks.map { "\($0.hash)".prefix(8) }.joined(separator: "+"))"
+    }
+
+    /// Contents that were put beside the tree.
+    func rescued() -> Set<ChunkHash> {
+        let files = FileManager.default.enumerator(atPath: folder + "/rescue")?.compactMap { $0 as? String } ?? []
+        return Set(files.compactMap { FileManager.default.contents(atPath: folder + "/rescue/" + $0).map { SHA256.hash(Array($0)) } })
+    }
+}
