@@ -15,10 +15,11 @@ import Testing
 
     private func text(_ mount: Mount, _ name: String) -> String? { mount.read(name).map { String(decoding: $0, as: UTF8.self) } }
 
-    private func two(_ role: String = "editor") throws -> (Drive, Mount, Mount) {
+    /// - Parameter proxy: what bob's mount reaches the server through.
+    private func two(_ role: String = "editor", proxy: (Drive) throws -> FaultProxy? = { _ in nil }) throws -> (Drive, Mount, Mount) {
         let drive = try Drive()
         try drive.addAccount("bob")
-        let ann = try drive.mount("ann"), bob = try drive.mount("bob", account: "bob")
+        let ann = try drive.mount("ann"), bob = try drive.mount("bob", account: "bob", through: proxy(drive))
         try FileManager.default.createDirectory(atPath: ann("docs/sub"), withIntermediateDirectories: true)
         try ann.write("docs/a", Array("one".utf8))
         try ann.write("docs/sub/b", Array("two".utf8))
@@ -115,7 +116,13 @@ import Testing
         #expect(fsync(held) == 0)
         try bob.flush()
         try done(try ann.boxfs(["share", "add", ann("docs"), "bob", "--role", "viewer"]))
-        try eventually("an open file is read-only too") { write(held, "y", 1) == -1 && errno == EROFS }
+        // Asked without changing anything: with unsent changes the folder would be left (`aDemotedMembersUnsentWritesAreKept`).
+        try eventually("the role is told") {
+            let file = open(bob("docs/held"), O_WRONLY)
+            defer { if file >= 0 { close(file) } }
+            return file == -1 && errno == EROFS
+        }
+        #expect(refused { Int32(write(held, "y", 1)) }, "an open file is read-only too")
         close(held)
         #expect(refused { mkdir(bob("docs/dir"), 0o755) })
         // Reading goes on, and the others' changes come.
@@ -233,6 +240,28 @@ import Testing
     }
 
     /// A second machine of the owner was away, edited and renamed: all of it arrives.
+    /// The same with a mount that goes on and a file that is open: it ends as with the right itself, its bytes are kept.
+    @Test func whatADemotedMemberHasOpenAndUnsentIsRescued() throws {
+        var way: FaultProxy?
+        let (drive, ann, bob) = try two { way = try FaultProxy(to: $0.port); return way }
+        let proxy = try #require(way)
+        defer { proxy.end() }
+        let held = open(bob("docs/a"), O_RDWR)
+        defer { close(held) }
+        proxy.fault = .silent
+        #expect(pwrite(held, "unsent", 6, 0) == 6)
+        try done(try ann.boxfs(["share", "add", ann("docs"), "bob", "--role", "viewer"]))
+        proxy.fault = .none
+        var byte: UInt8 = 0
+        try eventually("the open file ends") { pread(held, &byte, 1, 0) == -1 && errno == ESTALE }
+        #expect(pwrite(held, "y", 1, 0) == -1 && errno == ESTALE)
+        try eventually("the server's content is back") { text(bob, "docs/a") == "one" }
+        #expect(open(bob("docs/a"), O_WRONLY) == -1 && errno == EROFS)
+        try eventually("status says so") { try bob.boxfs(["status", bob.path]).output.contains("may only be read now: one file") }
+        #expect(text(ann, "docs/a") == "one")
+        drive.end()
+    }
+
     @Test func editsMadeAwayReachTheSharedFolder() throws {
         let drive = try Drive()
         try drive.addAccount("bob")

@@ -58,7 +58,7 @@ struct Upkeep: Service {
     let logger: Logger
 
     func run() async throws {
-        try await withGracefulShutdownHandler {
+        await withGracefulShutdownHandler {
             await cancelWhenGracefulShutdown {
                 var clock = ClockWatch(drive.now(), drive.uptime())
                 while !Task.isCancelled {
