@@ -122,8 +122,8 @@ extension MountedFileSystem {
         let inode = try handle(id).inode
         let (file, log) = try tree.lock.withLock { () throws(FileSystemError) in
             let file = inode.isRegular ? try tree.content(of: inode) : nil
-            if dataOnly { try tree.logContent(inode) }
-            return (file, dataOnly ? tree.lastLog : nil)
+            try tree.logContent(inode)
+            return (file, tree.lastLog)
         }
         func syncRows(_ hasChanged: Bool) throws(FileSystemError) {
             let rows = try tree.lock.withLock { () throws(FileSystemError) in
@@ -135,7 +135,7 @@ extension MountedFileSystem {
             try tree.database.sync()
             file?.rowsAreSynced(rows)
         }
-        if let file { try file.sync(log: log, rows: syncRows) } else { try syncRows(false) }
+        if let file { try file.sync(log: log, dataOnly: dataOnly, rows: syncRows) } else { try syncRows(false) }
         if options.durability == .server, !fetcher.isUploaded(inode.number) { throw .missing(.uploaded(upTo: tree.lock.withLock { tree.lastLog })) }
     }
 

@@ -143,7 +143,7 @@ extension MountedFileSystem {
     /// Under `Tree.lock`, since before the change or within `changing`.
     func contentChanged(_ inode: Inode, _ file: FileContent) throws(FileSystemError) {
         inode.size = file.byteCount
-        inode.touch(.now())
+        inode.touch(file.takeWriteTime() ?? .now())
         file.hasUnlogged = true
         tree.markContentDirty(inode)
         if !options.posixOwners, inode.mode & 0o6000 != 0 || inode.xattrs[Self.capabilities] != nil { try dropPrivileges(inode) }

@@ -199,7 +199,7 @@ final class Tree: @unchecked Sendable {
         let isLoaded = inode.file != nil
         let (files, chunks) = try change { database in
             let rows = try SegmentRow.fetchAll(database, inode: number)
-            if !isLoaded { for row in rows { cache.release(bytes: row.reservedBytes) } }
+            if !isLoaded { for row in rows { cache.release(bytes: row.reservedBytes(in: segments)) } }
             // Damaged rows are no reason to keep the file.
             let chunks = inode.size < ChunkCache.leavingByteCount ? [] : (try? FileContent.sealedChunks(database, number)) ?? []
             for table in ["segments", "manifests"] {

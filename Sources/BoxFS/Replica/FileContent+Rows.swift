@@ -15,13 +15,12 @@ extension FileContent {
             guard let slots = slots(of: try pages.flatMap { try Manifest.unpack($0) }) else { throw FileSystemError.notSupported }
             let content = FileContent(size: size, slots: slots, cache: cache, store: store)
             content.savedPages = pages.map { Array($0).hashValue }
-            var logs: [Int64: Segment] = [:]
+            var logs: [Int64: SegmentRow.Log] = [:]
             for row in try SegmentRow.fetchAll(database, inode: number) {
                 while content.slots.count <= row.slot { content.slots.append(.hole) }
                 content.slots[row.slot] = .segment(row.segment(store, extent: extent(row.slot, size: size), &logs))
                 content.savedSegments[row.slot] = row.saved
             }
-            content.log = logs.values.max { $0.file < $1.file }
             while content.slots.count < slotCount(size: size) { content.slots.append(.hole) }
             return content
         }

@@ -1,12 +1,15 @@
 extension ReplicaDatabase {
     /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
-    static let formatVersion = 3
+    static let formatVersion = 4
 
-    /// From format 2: no segment was a patch.
-    static let migration2 = """
-        ALTER TABLE segments ADD COLUMN pieces BLOB; ALTER TABLE segments ADD COLUMN base INTEGER;
-        ALTER TABLE segments ADD COLUMN base_length INTEGER; ALTER TABLE segments ADD COLUMN origin BLOB; PRAGMA user_version = 3
-        """
+    /// By the format that is found. 2: no segment was a patch; 3: rows named the pieces of patches (`SegmentRow.before4`).
+    static let migrations = [
+        2: """
+            ALTER TABLE segments ADD COLUMN known INTEGER; ALTER TABLE segments ADD COLUMN base INTEGER;
+            ALTER TABLE segments ADD COLUMN base_length INTEGER; ALTER TABLE segments ADD COLUMN origin BLOB; PRAGMA user_version = 4
+            """,
+        3: "ALTER TABLE segments ADD COLUMN known INTEGER; PRAGMA user_version = 4",
+    ]
 
     static let schema = """
         CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -36,11 +39,11 @@ extension ReplicaDatabase {
         CREATE TABLE manifests (
             inode INTEGER NOT NULL, page INTEGER NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (inode, page)) WITHOUT ROWID;
         -- Written data that is not sealed: a file in dirty/ for each slot. length: bytes from the slot's start that count.
-        -- pieces: not null for a patch, whose file is its log; base: the file beneath, of which base_length bytes count.
+        -- base: not null for a patch, whose file is its log: the file beneath, of which base_length bytes count; known: how far the row knows the log.
         -- origin: a packed reference to what the slot had before, while a power cut may take what was written.
         CREATE TABLE segments (
             inode INTEGER NOT NULL, slot INTEGER NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
-            pieces BLOB, base INTEGER, base_length INTEGER, origin BLOB, PRIMARY KEY (inode, slot)) WITHOUT ROWID;
+            known INTEGER, base INTEGER, base_length INTEGER, origin BLOB, PRIMARY KEY (inode, slot)) WITHOUT ROWID;
 
         -- Changes that the server does not have, in order. Identifiers are the wire's; kinds are LogKind; namespace: whose commit sends it.
         CREATE TABLE log (

@@ -40,14 +40,12 @@ final class ReplicaDatabase: Sendable {
         room = DatabaseRoom(reservePath: path + "-reserve")
         try queue.inDatabase { database in
             let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-            switch version {
-            case Self.formatVersion: break
-            case 0, 2:
-                try database.inTransaction {
-                    try database.execute(sql: version == 0 ? Self.schema + "PRAGMA user_version = \(Self.formatVersion)" : Self.migration2)
-                    return .commit
-                }
-            default: throw ReplicaFormatError(found: version)
+            guard version != Self.formatVersion else { return }
+            let creation = version == 0 ? Self.schema + "PRAGMA user_version = \(Self.formatVersion)" : Self.migrations[version]
+            guard let creation else { throw ReplicaFormatError(found: version) }
+            try database.inTransaction {
+                try database.execute(sql: creation)
+                return .commit
             }
         }
     }

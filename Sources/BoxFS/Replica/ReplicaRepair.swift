@@ -221,13 +221,11 @@ struct ReplicaRepair {
                 if count > segment.length { size = start + count }
             }
             try Self.copy("\(folder)/dirty/\(beneath)", to: target, at: start, count: count)
-            for piece in segment.pieces ?? [] {
-                let log = "\(folder)/dirty/\(segment.file)"
-                guard Self.size(log) >= piece.position + piece.count else {
-                    isWhole = false
-                    continue
-                }
-                try Self.copy(log, from: piece.position, to: target, at: start + piece.start, count: piece.count)
+            guard segment.base != nil else { continue }
+            let log = "\(folder)/dirty/\(segment.file)", records = segment.records(PieceRecord.readAll(log).byBase)
+            if records.last?.end ?? 0 < segment.known || records.contains(where: { $0.end > Self.size(log) }) { isWhole = false }
+            for record in records where record.end <= Self.size(log) {
+                try Self.copy(log, from: record.position, to: target, at: start + record.range.lowerBound, count: record.range.count)
             }
         }
         if let size { guard truncate(target, off_t(size)) == 0 else { return false } }

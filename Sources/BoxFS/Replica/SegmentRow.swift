@@ -6,17 +6,17 @@ import Shared
 struct SegmentRow {
     let slot: Int
     /// In `dirty/`: the segment, or a patch's log.
-    let file: Int64
+    var file: Int64
     var length: Int
-    /// Of a patch.
-    var pieces: [Patch.Piece]?
-    let base: Int64?
+    /// Of a patch: how far its log had come with it when the row was written. What follows there counts as well.
+    var known: Int
+    var base: Int64?
     let baseLength: Int
     let origin: ChunkReference?
-    /// Where the newest piece lies, as far as this process put it there: no two changes of a patch leave the same.
-    private let newest: Int
+    /// Of a patch that a version before format 4 wrote: its log has no records (`Tree.recoverSegments` writes them).
+    let before4: [PieceRecord]?
 
-    private static let columns = "slot, file, length, pieces, base, base_length, origin"
+    private static let columns = "slot, file, length, known, base, base_length, origin"
 
     static func fetchAll(_ database: Database, inode: Int64) throws -> [SegmentRow] {
         try Row.fetchAll(database.cachedStatement(sql: "SELECT \(columns) FROM segments WHERE inode = ?"), arguments: [inode]).map(Self.init)
@@ -32,25 +32,31 @@ struct SegmentRow {
         slot = Int(row["slot"] as Int64)
         file = row["file"]
         length = Int(row["length"] as Int64)
-        pieces = try (row["pieces"] as Data?).map(Self.unpack)
+        known = Int(row["known"] as Int64? ?? 0)
         base = row["base"]
         baseLength = Int(row["base_length"] as Int64? ?? 0)
         origin = try (row["origin"] as Data?).flatMap { try Manifest.unpack($0).first }
-        newest = 0
+        let base = base
+        before4 = try (row["pieces"] as Data?).flatMap { pieces in try base.map { try Self.unpack(pieces, $0) } }
     }
 
     init(_ slot: Int, _ segment: Segment) {
         (self.slot, file, length) = (slot, segment.file, segment.length)
-        (pieces, base, baseLength) = (segment.patch?.pieces, segment.patch?.base.file, segment.patch?.base.length ?? 0)
-        newest = segment.patch?.newest ?? 0
+        (known, base, baseLength) = (segment.patch?.newest ?? 0, segment.patch?.base.file, segment.patch?.base.length ?? 0)
         origin = segment.origin
+        before4 = nil
     }
 
     var files: [Int64] { [file] + (base.map { [$0] } ?? []) }
+    /// What a patch's log holds of it.
+    /// - Parameter log: by base.
+    func records(_ log: [Int64: [PieceRecord]]) -> [PieceRecord] { before4 ?? base.flatMap { log[$0] } ?? [] }
     /// What its owner asks the cache's room for.
-    var reservedBytes: Int64 { Int64(pieces.map { $0.reduce(0) { $0 + $1.count } } ?? length) + Int64(baseLength) }
+    /// - Parameter records: of a patch.
+    func reservedBytes(_ records: [PieceRecord]) -> Int64 { Int64(base == nil ? length : records.reduce(baseLength) { $0 + $1.range.count }) }
+    func reservedBytes(in store: SegmentStore) -> Int64 { reservedBytes(base == nil ? [] : records(PieceRecord.readAll(store.path(file)).byBase)) }
     /// What differs when the row has to be written.
-    var saved: FileContent.SavedSegment { FileContent.SavedSegment(file: file, length: length, base: base, newest: newest, origin: origin?.hash) }
+    var saved: FileContent.SavedSegment { FileContent.SavedSegment(file: file, length: length, base: base, known: known, origin: origin?.hash) }
 
     /// How far a segment that is no patch goes: no further than its file, but as far as that if it holds the end of the whole. What was
     /// appended since the row was written, fdatasync(2) may have promised (`FileContent.areRowsEnough`).
@@ -64,54 +70,58 @@ struct SegmentRow {
 
     func save(_ database: Database, inode: Int64) throws {
         try database.cachedStatement(sql: """
-            INSERT INTO segments (inode, slot, file, length, pieces, base, base_length, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (inode, slot) DO UPDATE SET file = excluded.file, length = excluded.length, pieces = excluded.pieces, base = excluded.base,
+            INSERT INTO segments (inode, slot, file, length, known, base, base_length, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (inode, slot) DO UPDATE SET file = excluded.file, length = excluded.length, known = excluded.known, base = excluded.base,
                 base_length = excluded.base_length, origin = excluded.origin
-            """).execute(arguments: [inode, slot, file, length, pieces.map(Self.pack), base, base.map { _ in baseLength }, origin.map { Data(Manifest.pack([$0])) }])
+            """).execute(arguments: [
+                inode, slot, file, length, base.map { _ in known }, base, base.map { _ in baseLength }, origin.map { Data(Manifest.pack([$0])) },
+            ])
     }
 
     /// - Parameters:
     ///   - extent: bytes of the slot in the file. A commit may have caught a write half-way: what it added beyond was never answered.
     ///   - logs: by file, those of the rows before.
-    func segment(_ store: SegmentStore, extent: Int, _ logs: inout [Int64: Segment]) -> Segment {
+    func segment(_ store: SegmentStore, extent: Int, _ logs: inout [Int64: Log]) -> Segment {
         let length = min(length, extent)
-        guard let pieces, let base else {
+        guard let base else {
             let segment = Segment(file: file, length: length, store: store)
             segment.reserved = length       // counted since it was written, or since `Tree.recover`
             segment.isFrozen = true         // it may have been linked into the cache before this process began
             (segment.wasSynced, segment.origin) = (origin == nil, origin)
             return segment
         }
-        let log = logs[file] ?? Segment(file: file, length: 0, store: store)
+        let log = logs[file] ?? Log(file, store)
         logs[file] = log
-        log.isSuperseded = true
-        log.length = max(log.length, pieces.map { $0.position + $0.count }.max() ?? 0)
         let bottom = Segment(file: base, length: min(baseLength, extent), store: store)
         (bottom.isFrozen, bottom.isSuperseded, bottom.reserved) = (true, true, baseLength)
-        let within = pieces.compactMap { piece in
-            piece.start < extent ? Patch.Piece(start: piece.start, count: min(piece.count, extent - piece.start), position: piece.position) : nil
-        }
-        let segment = Segment(Patch(base: bottom, log: log, pieces: within), length: length)
-        segment.reserved = within.reduce(0) { $0 + $1.count }
-        (log.wasSynced, segment.origin) = (log.wasSynced || origin == nil, origin)
+        let records = records(log.byBase)
+        let segment = Segment(Patch(base: bottom, log: log.segment, records: records), length: length)
+        segment.reserved = records.reduce(0) { $0 + $1.range.count }
+        (log.segment.wasSynced, segment.origin) = (log.segment.wasSynced || origin == nil, origin)
         return segment
     }
 
-    // MARK: Pieces: start, count and position, four bytes each, little-endian
+    /// A log of pieces that is read again.
+    struct Log {
+        let segment: Segment
+        let byBase: [Int64: [PieceRecord]]
 
-    private static func pack(_ pieces: [Patch.Piece]) -> Data {
-        var data = Data(capacity: pieces.count * 12)
-        for piece in pieces {
-            for number in [piece.start, piece.count, piece.position] { withUnsafeBytes(of: UInt32(number).littleEndian) { data.append(contentsOf: $0) } }
+        init(_ file: Int64, _ store: SegmentStore) {
+            let (byBase, end) = PieceRecord.readAll(store.path(file))
+            self.byBase = byBase
+            segment = Segment(file: file, length: end, store: store)
+            segment.isSuperseded = true
         }
-        return data
     }
 
-    private static func unpack(_ data: Data) throws -> [Patch.Piece] {
+    /// Start, count and position, four bytes each, little-endian.
+    private static func unpack(_ data: Data, _ base: Int64) throws -> [PieceRecord] {
         guard data.count.isMultiple(of: 12) else { throw FileSystemError.io }
         return data.withUnsafeBytes { bytes in
             func number(_ at: Int) -> Int { Int(UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at, as: UInt32.self))) }
-            return stride(from: 0, to: bytes.count, by: 12).map { Patch.Piece(start: number($0), count: number($0 + 4), position: number($0 + 8)) }
+            return stride(from: 0, to: bytes.count, by: 12).map {
+                PieceRecord(base: base, range: number($0)..<number($0) + number($0 + 4), time: Timestamp(nanoseconds: 0), position: number($0 + 8))
+            }
         }
     }
 }

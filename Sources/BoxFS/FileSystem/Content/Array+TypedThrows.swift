@@ -7,4 +7,13 @@ extension Array where Element == UInt8 {
         }
         if let failure { throw failure }
     }
+
+    /// `withUnsafeMutableBytes`, likewise.
+    mutating func withMutableBytes<Failure: Error>(_ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Void) throws(Failure) {
+        var failure: Failure?
+        withUnsafeMutableBytes { bytes in
+            do throws(Failure) { try body(bytes) } catch { failure = error }
+        }
+        if let failure { throw failure }
+    }
 }

@@ -15,15 +15,17 @@ extension FileContent {
 
     /// Returns when all written data are on the disk, in segments or in chunk files, and the rows that speak of them.
     ///
-    /// Both at once where a power cut in between costs nothing: recovery believes a row of a segment no further than the segment's file goes.
-    /// Not where a row takes something away that was synced before: an origin, the older piece of a patch, the segment that a chunk came from.
+    /// Both at once where a power cut in between costs nothing: recovery believes a row of a segment no further than the segment's file goes, and
+    /// of a patch what its log says. Not where a row takes something away that was synced before: an origin, the segment that a chunk came from.
+    /// The rows may stay as they are on the disk if they lead to all that is to be synced.
     /// - Parameters:
-    ///   - log: the newest log record; with it, the rows may stay as they are on the disk if they lead to all the bytes (fdatasync(2)).
+    ///   - log: the newest log record.
+    ///   - dataOnly: times need not be right after a power cut (fdatasync(2)). Records of patches hold them.
     ///   - rows: writes and syncs them; is told whether the sync has changed what they are to say. Calls `rowsAreSynced`.
-    func sync(log: Int64? = nil, rows: (Bool) throws(FileSystemError) -> Void) throws(FileSystemError) {
+    func sync(log: Int64, dataOnly: Bool, rows: (Bool) throws(FileSystemError) -> Void) throws(FileSystemError) {
         // One at a time: what another caller is syncing is not on the disk yet.
         try syncLock.withLock { () throws(FileSystemError) in
-            let unsynced = takeUnsynced(log)
+            let unsynced = takeUnsynced(log, dataOnly: dataOnly)
             do throws(FileSystemError) {
                 switch unsynced.order {
                 case .alone:
@@ -58,11 +60,12 @@ extension FileContent {
         var order: Order
     }
 
-    private func takeUnsynced(_ log: Int64?) -> Unsynced {
+    private func takeUnsynced(_ log: Int64, dataOnly: Bool) -> Unsynced {
         lock.withLock {
             let segments = slots.compactMap(\.segment).filter { !$0.isSynced }
-            let isPlain = unsynced.isEmpty && segments.allSatisfy { $0.patch == nil && $0.origin == nil }
-            let order: Unsynced.Order = !isPlain ? .beforeRows : areRowsEnough(log) ? .alone : segments.isEmpty ? .beforeRows : .withRows
+            let isPlain = unsynced.isEmpty && segments.allSatisfy { $0.origin == nil && $0.patch?.base.isSynced ?? true }
+            let needsNoRows = dataOnly || !segments.isEmpty && segments.allSatisfy { $0.patch != nil }
+            let order: Unsynced.Order = !isPlain ? .beforeRows : needsNoRows && areRowsEnough(log) ? .alone : segments.isEmpty ? .beforeRows : .withRows
             var files: [ObjectIdentifier: Segment] = [:]
             for segment in segments {
                 segment.isSynced = true
@@ -73,16 +76,17 @@ extension FileContent {
         }
     }
 
-    /// Whether the rows on the disk name every file that has bytes, and their lengths and the size are right, or the last segment's file
-    /// says what has become of them (`Tree.recoverSegments`): bytes were overwritten or appended.
-    private func areRowsEnough(_ log: Int64?) -> Bool {
-        guard let log, let rows = syncedRows, rows.log == log, rows.slotChanges == slotChanges else { return false }
+    /// Whether the rows on the disk name every file that has bytes, and their lengths and the size are right, or the files say what has become
+    /// of them (`Tree.recoverSegments`): bytes were overwritten, put into a patch, or appended to the last segment.
+    private func areRowsEnough(_ log: Int64) -> Bool {
+        guard let rows = syncedRows, rows.log == log, rows.slotChanges == slotChanges else { return false }
         var hasGrown = false
         for case (let index, .segment(let segment)) in slots.enumerated() {
             guard let length = rows.lengths[index] else { return false }
             if segment.length == length { continue }
             let start = UInt64(index * Self.slotByteCount)
-            guard index == slots.count - 1, size == start + UInt64(segment.length), Self.mayGrow(slot: index, length: length, size: rows.size) else { return false }
+            guard segment.patch == nil, index == slots.count - 1, size == start + UInt64(segment.length),
+                  Self.mayGrow(slot: index, length: length, size: rows.size) else { return false }
             hasGrown = true
         }
         return hasGrown || size == rows.size

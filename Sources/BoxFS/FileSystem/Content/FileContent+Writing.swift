@@ -16,19 +16,21 @@ extension FileContent {
             // First all that may have to wait: a segment made from its chunks changes no byte of the file.
             var segments: [Segment] = []
             for part in parts { segments.append(try segment(part.index, overwriting: part.range, inode, patching: true)) }
-            let positions = try onDisk { () throws(FileSystemError) in
-                var positions: [Int?] = []
+            let now = Timestamp.now()
+            let records = try onDisk { () throws(FileSystemError) in
+                var records: [PieceRecord?] = []
                 do throws(FileSystemError) {
                     for (part, segment) in zip(parts, segments) {
-                        positions.append(try segment.write(.init(rebasing: bytes[part.at..<part.at + part.range.count]), at: part.range.lowerBound))
+                        records.append(try segment.write(.init(rebasing: bytes[part.at..<part.at + part.range.count]), at: part.range.lowerBound, now))
                     }
                 } catch {
-                    for segment in segments { try segment.forgetUnanswered() }
+                    for (index, segment) in segments.enumerated() { try segment.takeBack(index < records.count ? records[index] : nil) }
                     throw error
                 }
-                return positions
+                return records
             }
-            for (index, segment) in segments.enumerated() { segment.wrote(parts[index].range, at: positions[index]) }
+            for (index, segment) in segments.enumerated() { segment.wrote(parts[index].range, records[index]) }
+            written = now
             size = max(size, UInt64(end))
         }
     }
@@ -65,24 +67,19 @@ extension FileContent {
         switch slots[index] {
         case .segment(let current) where !current.isFrozen:
             guard let patch = current.patch else { return nil }
-            if patch.piece(holding: range) != nil { return current }
             guard patch.hasRoom(for: range) else { return nil }
             try reserveRoom(range.count, &reserved)
             current.reserved += range.count
             return current
         case .segment(let current):
-            let patch = if let patch = current.patch {
-                Patch(base: patch.base, log: patch.log, pieces: patch.pieces)
-            } else {
-                Patch(base: current, log: try pieceLog())
-            }
+            let patch = if let patch = current.patch { patch } else { Patch(base: current, log: try pieceLog()) }
             guard patch.base.length >= Patch.minimumBaseBytes, patch.hasRoom(for: range) else { return nil }
             try reserveRoom(range.count, &reserved)
             defer { if !current.isTaken { drop(current) } }     // an earlier process froze it
             return begin(patch, at: index, length: current.length, reserved: range.count, origin: current.origin)
         case .chunks(let chunks):
             guard let chunk = chunks.first, chunks.count == 1, !chunk.isHole, chunk.length >= Patch.minimumBaseBytes, range.count <= Patch.maximumWriteBytes,
-                  Int(chunk.length) <= Self.extent(index, size: size), try pieceLog().length + range.count <= Patch.maximumLogBytes else { return nil }
+                  Int(chunk.length) <= Self.extent(index, size: size) else { return nil }
             _ = try open(chunk, inode)
             // What was evicted would stay on the disk under this name: it counts.
             try reserveRoom(Int(chunk.length) + range.count, &reserved)
@@ -102,9 +99,10 @@ extension FileContent {
         return segment
     }
 
-    /// Where the pieces of this file go.
+    /// Where the pieces of this file go: a log that this process made, as files that are gone give their numbers to the next process's, and no
+    /// record of another base must pass for one of theirs.
     private func pieceLog() throws(FileSystemError) -> Segment {
-        if let log { return log }
+        if let log, Patch.hasRoom(in: log, for: 0..<Patch.maximumWriteBytes) { return log }
         let log = try store.make()
         log.isSuperseded = true
         self.log = log
@@ -227,7 +225,7 @@ extension FileContent {
                         try onDisk { () throws(FileSystemError) in
                             try zeros.withBytes { bytes throws(FileSystemError) in try writeFully(descriptor, bytes, at: Int(at - start)) }
                         }
-                        segment.wrote(Int(at - start)..<last, at: nil)
+                        segment.wrote(Int(at - start)..<last, nil)
                     }
                 }
                 at = stop

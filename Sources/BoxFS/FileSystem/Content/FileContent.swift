@@ -39,9 +39,11 @@ final class FileContent: @unchecked Sendable {
     var savedSegments: [Int: SavedSegment] = [:]
     /// When they were written last, and that which is on the disk. The latter is guarded by `syncLock`.
     var savedRows: Rows?, syncedRows: Rows?
-    struct SavedSegment: Equatable { var file: Int64, length: Int, base: Int64?, newest: Int, origin: ChunkHash? }
-    /// Where the pieces of patches go.
+    struct SavedSegment: Equatable { var file: Int64, length: Int, base: Int64?, known: Int, origin: ChunkHash? }
+    /// Where the pieces of new patches go.
     var log: Segment?
+    /// When bytes were written that the inode's times do not tell of yet.
+    var written: Timestamp?
     /// Segment files that no slot needs any more, and those of them that no row names any more: removed after the commit.
     var abandoned: [Int64] = [], removable: [Int64] = []
 
@@ -119,6 +121,13 @@ final class FileContent: @unchecked Sendable {
     }
 
     var byteCount: UInt64 { lock.withLock { size } }
+
+    func takeWriteTime() -> Timestamp? {
+        lock.withLock {
+            defer { written = nil }
+            return written
+        }
+    }
 
     /// Nothing is known here that the rows do not hold. Under `Tree.lock`.
     var isIdle: Bool {

@@ -175,28 +175,33 @@ final class Segment: @unchecked Sendable {
     }
 
     /// Puts bytes of the slot into the file. Nothing counts before `wrote`, unless it was overwritten where it lay.
-    /// - Returns: where a new piece of the patch lies; nil: there is none.
-    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(FileSystemError) -> Int? {
+    /// - Returns: the record of a patch.
+    func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, _ time: Timestamp) throws(FileSystemError) -> PieceRecord? {
         guard let patch else {
             try writeFully(open().rawValue, bytes, at: offset)
             return nil
         }
-        if let piece = patch.piece(holding: offset..<offset + bytes.count) {
-            try writeFully(patch.log.open().rawValue, bytes, at: piece.position + offset - piece.start)
-            return nil
-        }
-        let position = patch.log.length
-        try writeFully(patch.log.open().rawValue, bytes, at: position)
-        patch.log.length += bytes.count
-        return position
+        let record = PieceRecord(
+            base: patch.base.file, range: offset..<offset + bytes.count, time: time, position: patch.log.length + PieceRecord.headByteCount)
+        try record.write(bytes, to: patch.log.open().rawValue)
+        patch.log.length = record.end
+        return record
     }
 
-    /// - Parameter position: what `write` returned.
-    func wrote(_ range: Range<Int>, at position: Int?) {
+    /// - Parameter record: what `write` returned.
+    func wrote(_ range: Range<Int>, _ record: PieceRecord?) {
         length = max(length, range.upperBound)
         if changes?.add(range) == false { changes = nil }
-        if let position { patch?.put(range, at: position) }
+        if let record { patch?.put(record) }
         isSynced = false
+    }
+
+    /// What `write` has put there since is not to show up: beyond `length` when the file grows, or when the log is read again.
+    /// - Parameter record: what it returned, as the last of its log or before others that are taken back, too.
+    func takeBack(_ record: PieceRecord?) throws(FileSystemError) {
+        guard let patch else { return _ = ftruncate(try open().rawValue, off_t(length)) }
+        if let record { patch.log.length = min(patch.log.length, record.position - PieceRecord.headByteCount) }
+        ftruncate(try patch.log.open().rawValue, off_t(patch.log.length))
     }
 
     /// Fills `buffer` with the slot's bytes from `offset` on; what lies behind `length` is zeros.
@@ -213,11 +218,6 @@ final class Segment: @unchecked Sendable {
                 patch.log.open().rawValue, .init(rebasing: buffer[part.lowerBound - offset..<part.upperBound - offset]),
                 at: piece.position + part.lowerBound - piece.start)
         }
-    }
-
-    /// Bytes beyond `length` must not show up when the file grows.
-    func forgetUnanswered() throws(FileSystemError) {
-        if patch == nil { ftruncate(try open().rawValue, off_t(length)) }
     }
 
     /// What a server that has the base's chunk needs of it.
