@@ -153,10 +153,7 @@ import Testing
 
     @Test func twoMountsConvergeAndLoseNothing() throws { try storm(mounts: 2) }
 
-    private static let isAskedFor = ProcessInfo.processInfo.environment["BOXFS_CONVERGE_STORM"] != nil
-    private static let reason: Comment = "A killed mount may stay in the kernel: docs/SEMANTICS.md, Known not to hold. BOXFS_CONVERGE_STORM=1 runs it."
-
-    @Test(.enabled(if: isAskedFor, reason)) func fiveMountsConvergeAndLoseNothing() throws { try storm(mounts: 5) }
+    @Test func fiveMountsConvergeAndLoseNothing() throws { try storm(mounts: 5) }
 
     /// A removal that meets an edit and a rename of the same file: the feed tells of the new name while the removal waits for its answer.
     @Test func whatIsRemovedHereAndRenamedElsewhereIsBackWhole() throws {

@@ -46,7 +46,7 @@ final class FaultProxy: Sendable {
     /// - Parameter target: the server's port, on loopback.
     init(to target: Int) throws {
         self.target = target
-        let (listener, port) = try Self.listen(0)
+        let (listener, port) = try Self.listen(try Drive.freePort())
         self.port = port
         accept(listener)
     }

@@ -85,8 +85,9 @@ final class DriveFixture: Sendable {
     let chunks: MemoryChunkStore
     private let folder: String
 
-    init() throws {
-        folder = NSTemporaryDirectory() + "/boxfs-drive-" + UUID().uuidString
+    /// - Parameter root: where its folder is made.
+    init(in root: String = NSTemporaryDirectory()) throws {
+        folder = root + "/boxfs-drive-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         chunks = MemoryChunkStore(clock: clock)
         drive = Drive(store: try SQLiteStore(path: folder + "/database"), chunks: chunks, now: { [clock] in clock.now }, uptime: { [clock] in clock.uptime })

@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Shared
 import Testing
 @testable import Server
@@ -8,6 +9,8 @@ import Testing
 /// `BOXFS_SEED` repeats a run.
 @Suite struct SimulationTests {
     static let seconds = 5.0
+    /// In memory where there is such a file system: these tests ask for orders, not for disks.
+    private static let root = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : NSTemporaryDirectory()
     /// A run that is repeated tells its steps.
     private let isTold = ProcessInfo.processInfo.environment["BOXFS_SEED"] != nil
 
@@ -33,9 +36,9 @@ import Testing
     /// - Returns: whether all was well.
     private func run(_ seed: UInt64, _ count: Int, _ sharing: Bool) async throws -> Bool {
         var random = SeededGenerator(state: seed)
-        let folder = NSTemporaryDirectory() + "/boxfs-simulation-" + UUID().uuidString
+        let folder = Self.root + "/boxfs-simulation-" + UUID().uuidString
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let fixture = try DriveFixture()
+        let fixture = try DriveFixture(in: Self.root)
         let people = sharing ? ["ada", "bob", "eve"] : ["ada"]
         for name in people { try await fixture.account(name) }
         var mounts: [SimulatedMount] = [], shown: [String: [String: String]] = [:]
@@ -79,9 +82,9 @@ import Testing
     /// What was written here is on its way when the file is removed here; the feed tells that another renamed it, and brings it back with the
     /// bytes that it had there. The answer is about other bytes than those that are here then.
     @Test func whatComesBackWhileItsEditIsOnItsWayShowsTheEdit() async throws {
-        let fixture = try DriveFixture()
+        let fixture = try DriveFixture(in: Self.root)
         try await fixture.account("ada")
-        let folder = NSTemporaryDirectory() + "/boxfs-simulation-" + UUID().uuidString
+        let folder = Self.root + "/boxfs-simulation-" + UUID().uuidString
         defer { try? FileManager.default.removeItem(atPath: folder) }
         var mounts: [SimulatedMount] = []
         for name in ["one", "two"] { mounts.append(try await SimulatedMount(try await fixture.device("ada", name), folder + "/" + name)) }
@@ -104,9 +107,9 @@ import Testing
 
     /// What was made here was read from the feed before the server heard that it was removed again, and arrives after it answered that.
     @Test func whatIsOnItsWayBringsNothingBack() async throws {
-        let fixture = try DriveFixture()
+        let fixture = try DriveFixture(in: Self.root)
         try await fixture.account("ada")
-        let folder = NSTemporaryDirectory() + "/boxfs-simulation-" + UUID().uuidString
+        let folder = Self.root + "/boxfs-simulation-" + UUID().uuidString
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let one = try await SimulatedMount(try await fixture.device("ada", "one"), folder + "/one")
         try await one.drain()
