@@ -95,9 +95,11 @@ final class DriveFixture: Sendable {
 
     deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-    func account(_ name: String, quota: UInt64? = nil) async throws {
-        try await drive.addAccount(name, password: "correct horse", quota: quota)
-    }
+    /// A password is hashed slowly on purpose: once is enough.
+    private static let key = Scrypt.derive(password: Array("correct horse".utf8), salt: salt)!, salt = [UInt8](repeating: 7, count: 16)
+
+    /// Adds an account with the password "correct horse".
+    func account(_ name: String, quota: UInt64? = nil) async throws { try await drive.addAccount(name, salt: Self.salt, key: Self.key, quota: quota) }
 
     /// A device of the account, as if signed in: a real login is slow on purpose.
     func device(_ user: String, _ name: String) async throws -> TestDevice {

@@ -8,7 +8,8 @@ import Testing
 /// a seed. When all has been said, every mount shows what the server has, nothing that was closed is lost, and all counts are right.
 /// `BOXFS_SEED` repeats a run.
 @Suite struct SimulationTests {
-    static let seconds = 5.0
+    /// For how long new seeds are drawn. BOXFS_STORM_SECONDS, as in storms; by default what CI has time for.
+    static let seconds = ProcessInfo.processInfo.environment["BOXFS_STORM_SECONDS"].flatMap { Double($0) } ?? 5
     /// In memory where there is such a file system: these tests ask for orders, not for disks.
     private static let root = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : NSTemporaryDirectory()
     /// A run that is repeated tells its steps.

@@ -21,7 +21,11 @@ extension Drive {
         if let problem = EntryName.problem(with: name) { throw .invalidName(problem) }
         guard !password.isEmpty else { throw .badRequest("An empty password is not accepted.") }
         let salt = Secret.random(count: 16)
-        let key = try await Self.derive(password, salt)
+        try await addAccount(name, salt: salt, key: try await Self.derive(password, salt), quota: quota)
+    }
+
+    /// - Parameter key: what `Scrypt` makes of the password and the salt.
+    func addAccount(_ name: String, salt: [UInt8], key: [UInt8], quota: UInt64?) async throws(DriveError) {
         let time = now()
         try await write { sql in
             guard try sql.first("SELECT 1 FROM accounts WHERE name = $1", [.text(name)]) == nil else { throw DriveError.nameTaken(name) }
