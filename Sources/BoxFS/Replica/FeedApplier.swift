@@ -149,7 +149,13 @@ struct FeedApplier {
     private mutating func revive(_ inode: Inode) throws(FileSystemError) {
         inode.links = 1
         inode.wasRemovedElsewhere = false
-        if inode.isRegular, let node = nodes[inode.id] { try replaceContent(inode, node.version, node.content ?? .empty) }
+        if inode.isRegular {
+            if let node = nodes[inode.id] {
+                try replaceContent(inode, node.version, node.content ?? .empty)
+            } else {
+                inode.version = nil     // what was written here goes when its row comes, even if that is of the version that was known
+            }
+        }
         tree.markDirty(inode)
         events.append(.inode(inode.number, data: true))
     }

@@ -26,14 +26,15 @@ final class SegmentStore: Sendable {
             return (ready, true)
         }
         if isLow { Self.making.async { self.makeSpares() } }
-        if let ready { return ready }
-        return try create()
+        let file = if let ready { ready } else { try create() }
+        return Segment(file: file.number, length: 0, store: self, descriptor: file.descriptor)
     }
 
-    private func create() throws(FileSystemError) -> Segment {
-        let segment = Segment(file: nextFile.add(1, ordering: .relaxed).newValue, length: 0, store: self)
-        try segment.begin()
-        return segment
+    private struct NewFile: Sendable { let number: Int64, descriptor: OpenDescriptor }
+
+    private func create() throws(FileSystemError) -> NewFile {
+        let number = nextFile.add(1, ordering: .relaxed).newValue
+        return NewFile(number: number, descriptor: try Segment.open(path(number), O_RDWR | O_CREAT | O_EXCL))
     }
 
     // MARK: Spares
@@ -41,7 +42,7 @@ final class SegmentStore: Sendable {
     /// Empty files made beforehand, because making one is most of the time that the first write of a small file takes. No row names
     /// them: the next start removes what is left of them.
     private struct Spares: Sendable {
-        var ready: [Segment] = []
+        var ready: [NewFile] = []
         var areComing = false
     }
 
@@ -51,7 +52,7 @@ final class SegmentStore: Sendable {
 
     private func makeSpares() {
         // A full disk is told to who writes.
-        while spares.withLock({ $0.ready.count < Self.spareCount }), let segment = try? create() { spares.withLock { $0.ready.append(segment) } }
+        while spares.withLock({ $0.ready.count < Self.spareCount }), let file = try? create() { spares.withLock { $0.ready.append(file) } }
         spares.withLock { $0.areComing = false }
     }
 
@@ -135,17 +136,19 @@ final class Segment: @unchecked Sendable {
     var replacesSynced = false
     let store: SegmentStore
     /// Has a lock of its own: what is frozen is read without the file's.
-    private let descriptor = Mutex<OpenDescriptor?>(nil)
+    private let descriptor: Mutex<OpenDescriptor?>
 
-    init(file: Int64, length: Int, store: SegmentStore) {
+    init(file: Int64, length: Int, store: SegmentStore, descriptor: OpenDescriptor? = nil) {
         self.file = file
         self.length = length
         self.store = store
+        self.descriptor = Mutex(descriptor)
     }
 
     /// A patched segment.
     init(_ patch: Patch, length: Int) {
         (file, store) = (patch.log.file, patch.log.store)
+        descriptor = Mutex(nil)
         self.length = length
         self.patch = patch
         patch.base.patches += 1
@@ -159,15 +162,10 @@ final class Segment: @unchecked Sendable {
     func open() throws(FileSystemError) -> OpenDescriptor {
         try descriptor.withLock { held throws(FileSystemError) in
             if let held { return held }
-            let opened = try opened(O_RDWR)
+            let opened = try Self.open(path, O_RDWR)
             held = opened
             return opened
         }
-    }
-
-    fileprivate func begin() throws(FileSystemError) {
-        let opened = try opened(O_RDWR | O_CREAT | O_EXCL)
-        descriptor.withLock { $0 = opened }
     }
 
     func close() {
@@ -228,7 +226,7 @@ final class Segment: @unchecked Sendable {
         return patch.pieces.allSatisfy({ changes.add($0.range) }) ? changes : nil
     }
 
-    fileprivate func opened(_ flags: Int32) throws(FileSystemError) -> OpenDescriptor {
+    fileprivate static func open(_ path: String, _ flags: Int32) throws(FileSystemError) -> OpenDescriptor {
         let descriptor = Glibc.open(path, flags | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw errno == ENOSPC || errno == EDQUOT ? .noSpace : .io }
         return OpenDescriptor(owning: descriptor)
