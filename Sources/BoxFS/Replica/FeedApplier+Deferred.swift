@@ -19,6 +19,15 @@ extension FeedApplier {
         if let shared = node.shared, isNew(shared), let root = nodes[shared.root] { try wait(root) }
     }
 
+    /// A node that is not here may wait with the entry that names it: the newer row takes the older one's place.
+    func renew(_ node: Node) throws(FileSystemError) {
+        let isWaiting = try tree.database.read { database in
+            try Int64.fetchOne(
+                database.cachedStatement(sql: "SELECT 1 FROM deferred WHERE kind = ? AND key = ?"), arguments: [Kind.node.rawValue, node.id.data]) != nil
+        }
+        if isWaiting { try wait(node) }
+    }
+
     private func wait(_ kind: Kind, _ key: Data, _ sequence: Int64, _ row: some Encodable) throws(FileSystemError) {
         try tree.change { database in
             let packed = try JSONEncoder().encode(row)

@@ -27,8 +27,10 @@ struct FeedApplier {
         for node in rows where !node.deleted {
             if let shared = node.shared {
                 try junction(node, shared)
-            } else if let inode = try tree.inode(of: node.id), inode.namespace == namespace.number {
-                try update(inode, node)
+            } else if let inode = try tree.inode(of: node.id) {
+                if inode.namespace == namespace.number { try update(inode, node) }
+            } else {
+                try renew(node)
             }
         }
         for entry in entries.sorted(by: { $0.sequence < $1.sequence }) { try apply(entry) }
