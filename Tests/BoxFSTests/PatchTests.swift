@@ -163,6 +163,29 @@ import Testing
         }
     }
 
+    /// A power cut may take a log that nothing was synced of.
+    @Test func aLostLogBeginsAnew() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let namespace = NamespaceID.make()
+        var system: MountedFileSystem?, inode: InodeNumber
+        (system, inode, _) = try patchedFile(namespace)
+        try end(&system)
+        let log = try DatabaseQueue(path: folder + "/replica.db").read { try Int64.fetchOne($0, sql: "SELECT file FROM segments") }
+        #expect(unlink(folder + "/dirty/\(try #require(log))") == 0)
+        system = try mount(namespace)
+        var content = try text(system!)
+        let open = try system!.open(inode, flags: O_RDWR, caller: caller), piece = bytes(500)
+        try piece.withUnsafeBytes { try system!.write(open.handle, offset: 7, $0) }
+        try system!.fsync(open.handle, dataOnly: false)
+        system!.release(open.handle)
+        content.replaceSubrange(7..<507, with: piece)
+        for _ in 0..<2 {
+            #expect(try text(system!) == content)
+            try end(&system)
+            system = try mount(namespace)
+        }
+    }
+
     /// Format 3: rows named the pieces, of which the log held the bytes alone.
     @Test func aReplicaOfTheFormatBeforeIsRead() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }

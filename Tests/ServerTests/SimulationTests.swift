@@ -10,8 +10,12 @@ import Testing
 @Suite struct SimulationTests {
     /// For how long new seeds are drawn. BOXFS_STORM_SECONDS, as in storms; by default what CI has time for.
     static let seconds = ProcessInfo.processInfo.environment["BOXFS_STORM_SECONDS"].flatMap { Double($0) } ?? 5
-    /// In memory where there is such a file system: these tests ask for orders, not for disks.
-    private static let root = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : NSTemporaryDirectory()
+    /// In memory where there is such a file system with room: these tests ask for orders, not for disks.
+    private static let root: String = {
+        var space = statvfs()
+        let hasRoom = access("/dev/shm", W_OK) == 0 && statvfs("/dev/shm", &space) == 0 && space.f_bavail * UInt(space.f_frsize) > 1 << 30
+        return hasRoom ? "/dev/shm" : NSTemporaryDirectory()
+    }()
     /// A run that is repeated tells its steps.
     private let isTold = ProcessInfo.processInfo.environment["BOXFS_SEED"] != nil
 

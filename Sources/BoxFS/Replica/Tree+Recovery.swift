@@ -60,7 +60,7 @@ extension Tree {
                 lost.append((inode, row.slot))
                 continue
             }
-            if isBaseLost, let base = row.base { try segments.lengthen(base, to: row.baseLength) }
+            if isBaseLost, let base = row.base { try segments.setLength(row.baseLength, of: base) }
             let extent = FileContent.extent(row.slot, size: size)
             if row.before4 != nil || records.contains(where: { $0.range.upperBound > extent }) { try writeLog(of: &kept, &records, extent) }
             cache.count(reservedBytes: kept.reservedBytes(records))
@@ -79,11 +79,11 @@ extension Tree {
         return stat(segments.path(file), &status) == 0 ? (Int(status.st_size), Timestamp(status.st_mtim)) : (0, Timestamp(nanoseconds: 0))
     }
 
-    /// What a log holds. What is not whole goes: behind the next record it might make sense again.
+    /// What a log holds. What is not whole goes: behind the next record it might make sense again. A log that is lost begins anew.
     private func readLog(_ row: SegmentRow) -> [Int64: [PieceRecord]] {
         guard row.before4 == nil else { return [:] }
         let (byBase, end) = PieceRecord.readAll(segments.path(row.file))
-        truncate(segments.path(row.file), off_t(end))
+        try? segments.setLength(end, of: row.file)
         return byBase
     }
 

@@ -83,8 +83,8 @@ final class SegmentStore: Sendable {
         return segment
     }
 
-    /// Fills a file up with zeros, or makes it of them.
-    func lengthen(_ file: Int64, to length: Int) throws(FileSystemError) {
+    /// Cuts a file off, fills it up with zeros, or makes it of them.
+    func setLength(_ length: Int, of file: Int64) throws(FileSystemError) {
         let descriptor = open(path(file), O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw .io }
         defer { close(descriptor) }
