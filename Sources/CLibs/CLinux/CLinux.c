@@ -20,3 +20,7 @@ void linux_become_idle(void) {
     setpriority(PRIO_PROCESS, 0, 19);  // Linux: 0 is the calling thread
     syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
+
+void linux_begin_writing(int file) {
+    sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
+}

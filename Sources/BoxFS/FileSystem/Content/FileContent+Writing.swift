@@ -29,7 +29,10 @@ extension FileContent {
                 }
                 return records
             }
-            for (index, segment) in segments.enumerated() { segment.wrote(parts[index].range, records[index]) }
+            for (index, segment) in segments.enumerated() {
+                segment.wrote(parts[index].range, records[index])
+                if parts[index].range.upperBound == slotSize, records[index] == nil { store.beginWriting(segment) }
+            }
             written = now
             size = max(size, UInt64(end))
         }

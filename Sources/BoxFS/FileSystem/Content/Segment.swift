@@ -91,6 +91,14 @@ final class SegmentStore: Sendable {
         guard ftruncate(descriptor, off_t(length)) == 0 else { throw .io }
     }
 
+    private static let writing = DispatchQueue(label: "write back", qos: .utility)
+
+    /// A full segment goes to the disk while the next one is written: then fsync(2) waits for the last ones alone.
+    func beginWriting(_ segment: Segment) {
+        guard let file = try? segment.open() else { return }
+        Self.writing.async { WriteBack.begin(file.rawValue) }
+    }
+
     /// A new segment's bytes and name are on the disk.
     func sync(_ segment: Segment) throws(FileSystemError) {
         guard fdatasync(try segment.open().rawValue) == 0 else { throw .io }

@@ -11,3 +11,6 @@ int linux_set_direct(int file, int direct);
 
 // setpriority(2), ioprio_set(2): this thread computes and reads when nobody else does.
 void linux_become_idle(void);
+
+// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: begins to write what is dirty in the page cache. No promise that anything is on the disk.
+void linux_begin_writing(int file);
