@@ -199,7 +199,10 @@ final class Tree: @unchecked Sendable {
         let isLoaded = inode.file != nil
         let (files, chunks) = try change { database in
             let rows = try SegmentRow.fetchAll(database, inode: number)
-            if !isLoaded { for row in rows { cache.release(bytes: row.reservedBytes(in: segments)) } }
+            if !isLoaded {
+                var logs = PieceLogs { [segments] in PieceRecord.readAll(segments.path($0)).byBase }
+                for row in rows { cache.release(bytes: row.reservedBytes(logs.records(of: row))) }
+            }
             // Damaged rows are no reason to keep the file.
             let chunks = inode.size < ChunkCache.leavingByteCount ? [] : (try? FileContent.sealedChunks(database, number)) ?? []
             for table in ["segments", "manifests"] {

@@ -212,6 +212,7 @@ struct ReplicaRepair {
             isWhole = false
             note(unreadable: "manifests")
         }
+        var logs = PieceLogs { [folder] in PieceRecord.readAll("\(folder)/dirty/\($0)").byBase }
         for (index, segment) in segments {
             let start = index * slot, beneath = segment.base ?? segment.file, held = Self.size("\(folder)/dirty/\(beneath)")
             var count = segment.base == nil ? segment.length : segment.baseLength
@@ -222,9 +223,9 @@ struct ReplicaRepair {
             }
             try Self.copy("\(folder)/dirty/\(beneath)", to: target, at: start, count: count)
             guard segment.base != nil else { continue }
-            let log = "\(folder)/dirty/\(segment.file)", records = segment.records(PieceRecord.readAll(log).byBase)
-            if records.last?.end ?? 0 < segment.known || records.contains(where: { $0.end > Self.size(log) }) { isWhole = false }
-            for record in records where record.end <= Self.size(log) {
+            let log = "\(folder)/dirty/\(segment.file)", length = Self.size(log), records = logs.records(of: segment)
+            if records.last?.end ?? 0 < segment.known || records.contains(where: { $0.end > length }) { isWhole = false }
+            for record in records where record.end <= length {
                 try Self.copy(log, from: record.position, to: target, at: start + record.range.lowerBound, count: record.range.count)
             }
         }

@@ -10,7 +10,7 @@ struct SegmentRow {
     var length: Int
     /// Of a patch: how far its log had come with it when the row was written. What follows there counts as well.
     var known: Int
-    var base: Int64?
+    let base: Int64?
     let baseLength: Int
     let origin: ChunkReference?
     /// Of a patch that a version before format 4 wrote: its log has no records (`Tree.recoverSegments` writes them).
@@ -36,8 +36,7 @@ struct SegmentRow {
         base = row["base"]
         baseLength = Int(row["base_length"] as Int64? ?? 0)
         origin = try (row["origin"] as Data?).flatMap { try Manifest.unpack($0).first }
-        let base = base
-        before4 = try (row["pieces"] as Data?).flatMap { pieces in try base.map { try Self.unpack(pieces, $0) } }
+        before4 = try (row["pieces"] as Data?).flatMap { [base] pieces in try base.map { try Self.unpack(pieces, $0) } }
     }
 
     init(_ slot: Int, _ segment: Segment) {
@@ -54,7 +53,6 @@ struct SegmentRow {
     /// What its owner asks the cache's room for.
     /// - Parameter records: of a patch.
     func reservedBytes(_ records: [PieceRecord]) -> Int64 { Int64(base == nil ? length : records.reduce(baseLength) { $0 + $1.range.count }) }
-    func reservedBytes(in store: SegmentStore) -> Int64 { reservedBytes(base == nil ? [] : records(PieceRecord.readAll(store.path(file)).byBase)) }
     /// What differs when the row has to be written.
     var saved: FileContent.SavedSegment { FileContent.SavedSegment(file: file, length: length, base: base, known: known, origin: origin?.hash) }
 
@@ -123,5 +121,22 @@ struct SegmentRow {
                 PieceRecord(base: base, range: number($0)..<number($0) + number($0 + 4), time: Timestamp(nanoseconds: 0), position: number($0 + 8))
             }
         }
+    }
+}
+
+/// The logs that rows name, each read once: the slots of a file share one.
+struct PieceLogs {
+    /// What a log's file holds, by base.
+    private let read: (Int64) -> [Int64: [PieceRecord]]
+    private var known: [Int64: [Int64: [PieceRecord]]] = [:]
+
+    init(_ read: @escaping (Int64) -> [Int64: [PieceRecord]]) { self.read = read }
+
+    /// What the log holds of a row's patch; nothing of a row that is none.
+    mutating func records(of row: SegmentRow) -> [PieceRecord] {
+        guard row.base != nil, row.before4 == nil else { return row.records([:]) }
+        let log = known[row.file] ?? read(row.file)
+        known[row.file] = log
+        return row.records(log)
     }
 }

@@ -39,7 +39,7 @@ extension Tree {
             try Row.fetchAll($0, sql: "SELECT s.*, n.size FROM segments s JOIN nodes n ON n.inode = s.inode")
                 .map { (inode: $0["inode"] as Int64, size: UInt64($0["size"] as Int64), row: try SegmentRow($0)) }
         }
-        var lost: [(inode: Int64, slot: Int)] = [], logs: [Int64: [Int64: [PieceRecord]]] = [:]
+        var lost: [(inode: Int64, slot: Int)] = [], logs = PieceLogs(readLog)
         for (inode, size, row) in rows {
             let (held, modified) = status(row.file)
             var kept = row, records: [PieceRecord] = [], written: Timestamp?
@@ -47,9 +47,7 @@ extension Tree {
                 kept.length = row.length(held: held, size: size)
                 if kept.length > row.length { written = modified }
             } else {
-                let log = logs[row.file] ?? readLog(row)
-                logs[row.file] = log
-                records = row.records(log).filter { $0.end <= held }
+                records = logs.records(of: row).filter { $0.end <= held }
                 kept.known = records.last?.end ?? 0
                 if kept.known > row.known, row.before4 == nil { written = records.last?.time }
             }
@@ -80,10 +78,9 @@ extension Tree {
     }
 
     /// What a log holds. What is not whole goes: behind the next record it might make sense again. A log that is lost begins anew.
-    private func readLog(_ row: SegmentRow) -> [Int64: [PieceRecord]] {
-        guard row.before4 == nil else { return [:] }
-        let (byBase, end) = PieceRecord.readAll(segments.path(row.file))
-        try? segments.setLength(end, of: row.file)
+    private func readLog(_ file: Int64) -> [Int64: [PieceRecord]] {
+        let (byBase, end) = PieceRecord.readAll(segments.path(file))
+        try? segments.setLength(end, of: file)
         return byBase
     }
 
