@@ -76,20 +76,8 @@ import Testing
 
     private let caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
 
-    private func mount(_ namespace: NamespaceID) throws -> MountedFileSystem {
-        let options = FileSystemOptions(uid: 0, gid: 0)
-        let tree = try Replica.openLocal(ReplicaConfiguration(
-            stateDirectory: folder, cacheLimitBytes: 1 << 30, deadlineSeconds: 1, namespace: namespace, device: "here", options: options)).2
-        return MountedFileSystem(tree: tree, options: options, fetcher: NothingElsewhere())
-    }
-
-    /// A process takes its threads with it: what makes segment files in the background has to come to its end.
-    private func end(_ system: inout MountedFileSystem?) throws {
-        try system?.tree.lock.withLock { () throws(FileSystemError) in try system?.tree.commit() }
-        weak let tree = system?.tree
-        system = nil
-        while tree != nil { usleep(1_000) }
-        SegmentStore.making.sync {}
+    private func mount(_ namespace: NamespaceID, isNew: Bool = false) throws -> MountedFileSystem {
+        try LocalReplica.open(folder, namespace, isNew: isNew)
     }
 
     private func text(_ system: MountedFileSystem) throws -> [UInt8] {
@@ -100,15 +88,7 @@ import Testing
 
     /// A file of 300,000 bytes whose slot a commit froze, and 50 small writes over it.
     private func patchedFile(_ namespace: NamespaceID) throws -> (MountedFileSystem, InodeNumber, [UInt8]) {
-        let system = try mount(namespace), now = Timestamp.now()
-        try system.tree.lock.withLock { () throws(FileSystemError) in
-            try system.tree.makeRoot(
-                Node(
-                    id: .make(), sequence: 0, mode: 0o040755, uid: 0, gid: 0, device: 0, accessed: now, modified: now, changed: now, created: now,
-                    links: 1, target: nil, xattrs: [:]),
-                namespace: namespace, cursor: 0)
-            try system.tree.inode(.root).hydration = .complete
-        }
+        let system = try mount(namespace, isNew: true)
         let (attributes, open) = try system.create(.root, "f", mode: 0o644, flags: O_RDWR, caller: caller)
         var content = bytes(300_000)
         try content.withUnsafeBytes { try system.write(open.handle, offset: 0, $0) }
@@ -132,11 +112,11 @@ import Testing
         let namespace = NamespaceID.make()
         var system: MountedFileSystem?, content: [UInt8], inode: InodeNumber
         (system, inode, content) = try patchedFile(namespace)
-        try end(&system)
+        try LocalReplica.close(&system)
         system = try mount(namespace)
         #expect(try text(system!) == content)
         let times = try system!.getattr(inode)
-        try end(&system)
+        try LocalReplica.close(&system)
         // As a process leaves it that is killed after fsync(2).
         let (base, log) = try DatabaseQueue(path: folder + "/replica.db").read { database in
             let row = try #require(try Row.fetchOne(database, sql: "SELECT base, file FROM segments"))
@@ -159,7 +139,7 @@ import Testing
             _ = try system!.setattr(inode, AttributeChanges(size: 300_100), handle: nil, caller: caller)
             #expect(try text(system!) == content + [UInt8](repeating: 0, count: 100), "nothing shows up behind the end")
             _ = try system!.setattr(inode, AttributeChanges(size: 300_000, modified: .at(late)), handle: nil, caller: caller)
-            try end(&system)
+            try LocalReplica.close(&system)
         }
     }
 
@@ -169,7 +149,7 @@ import Testing
         let namespace = NamespaceID.make()
         var system: MountedFileSystem?, inode: InodeNumber
         (system, inode, _) = try patchedFile(namespace)
-        try end(&system)
+        try LocalReplica.close(&system)
         let log = try DatabaseQueue(path: folder + "/replica.db").read { try Int64.fetchOne($0, sql: "SELECT file FROM segments") }
         #expect(unlink(folder + "/dirty/\(try #require(log))") == 0)
         system = try mount(namespace)
@@ -181,7 +161,7 @@ import Testing
         content.replaceSubrange(7..<507, with: piece)
         for _ in 0..<2 {
             #expect(try text(system!) == content)
-            try end(&system)
+            try LocalReplica.close(&system)
             system = try mount(namespace)
         }
     }
@@ -193,7 +173,7 @@ import Testing
         var system: MountedFileSystem?, content: [UInt8], inode: InodeNumber
         (system, inode, content) = try patchedFile(namespace)
         let pieces = try #require(system!.tree.inodes[inode]?.file?.slots[0].segment?.patch?.pieces)
-        try end(&system)
+        try LocalReplica.close(&system)
         try DatabaseQueue(path: folder + "/replica.db").writeWithoutTransaction { database in
             let log = folder + "/dirty/\(try #require(try Int64.fetchOne(database, sql: "SELECT file FROM segments")))"
             let records = try #require(FileManager.default.contents(atPath: log))
@@ -214,7 +194,7 @@ import Testing
             content.replaceSubrange(10_000 * round..<10_000 * round + 500, with: piece)
             try system!.flush(open.handle)
             system!.release(open.handle)
-            try end(&system)
+            try LocalReplica.close(&system)
         }
     }
 }

@@ -39,6 +39,8 @@ extension FileContent {
     func save(_ inode: Inode, _ database: Database) throws {
         let number = Int64(inode.number.rawValue)
         try lock.withLock {
+            // A call under way may have changed the content and not the inode yet: of both there is one row after the process's death.
+            inode.size = size
             // No rows: all holes, as far as there is no segment. So a new file's content is one row until it is sealed.
             let isSealed = slots.contains { if case .chunks = $0 { true } else { false } }
             let manifest = isSealed ? Self.manifest(size: size, slots: slots) { _, _ in nil } : Manifest(chunks: [])
@@ -67,7 +69,7 @@ extension FileContent {
             }
             savedPages = pages
             savedSegments = segments
-            savedRows = Rows(slotChanges: slotChanges, size: inode.size, lengths: segments.mapValues(\.length))
+            savedRows = Rows(slotChanges: slotChanges, size: size, lengths: segments.mapValues(\.length))
             removable += abandoned
             abandoned = []
         }

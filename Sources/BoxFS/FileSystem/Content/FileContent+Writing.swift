@@ -191,6 +191,8 @@ extension FileContent {
                     _ = try segment(count - 1, overwriting: 0..<0, inode)
                 }
                 if case .segment(let current) = slots[count - 1], current.length > extent {
+                    // While the rows speak of these bytes they stay, in a file of their own: the process may die before the rows are written.
+                    if let saved = savedSegments[count - 1], saved.file == current.file, saved.length > extent { current.isFrozen = true }
                     let segment = try segment(count - 1, overwriting: 0..<0, inode)
                     guard ftruncate(try segment.open().rawValue, off_t(extent)) == 0 else { throw .io }
                     segment.length = extent

@@ -1,0 +1,33 @@
+import Glibc
+import Shared
+@testable import BoxFS
+
+/// A mount's file system without a kernel and a server, on a state folder that process after process opens.
+enum LocalReplica {
+    static func open(_ folder: String, _ namespace: NamespaceID, isNew: Bool) throws -> MountedFileSystem {
+        let options = FileSystemOptions(uid: 0, gid: 0)
+        let tree = try Replica.openLocal(ReplicaConfiguration(
+            stateDirectory: folder, cacheLimitBytes: 1 << 30, deadlineSeconds: 1, namespace: namespace, device: "here", options: options)).2
+        if isNew {
+            let now = Timestamp.now()
+            let root = Node(
+                id: .make(), sequence: 0, mode: 0o040755, uid: 0, gid: 0, device: 0, accessed: now, modified: now, changed: now, created: now,
+                links: 1, target: nil, xattrs: [:])
+            try tree.lock.withLock { () throws(FileSystemError) in
+                try tree.makeRoot(root, namespace: namespace, cursor: 0)
+                try tree.inode(.root).hydration = .complete
+            }
+        }
+        return MountedFileSystem(tree: tree, options: options, fetcher: NothingElsewhere())
+    }
+
+    /// A process takes its threads with it: what makes segment files in the background has to come to its end.
+    /// - Parameter commits: false: as SIGKILL does it, what no transaction ended is gone.
+    static func close(_ system: inout MountedFileSystem?, commits: Bool = true) throws {
+        if commits { try system?.tree.lock.withLock { () throws(FileSystemError) in try system?.tree.commit() } }
+        weak let tree = system?.tree
+        system = nil
+        while tree != nil { usleep(1_000) }
+        SegmentStore.making.sync {}
+    }
+}
