@@ -27,6 +27,8 @@ final class SimulatedMount {
     private var listing: (directory: InodeNumber, place: Synchronizer.Place, page: TreePage)?
     /// By the file's inode: what a close returned for and this mount did not take back.
     private(set) var owed: [InodeNumber: (hash: ChunkHash, what: String)] = [:]
+    /// All contents that programs gave to a file.
+    private(set) var written: Set<ChunkHash> = []
     private var count = 0
 
     init(_ device: TestDevice, _ folder: String) async throws {
@@ -93,6 +95,7 @@ final class SimulatedMount {
             (handle, inode) = (made.1.handle, made.0.inode)
             system.forget(inode, count: 1)
         }
+        written.insert(SHA256.hash(bytes))
         try bytes.withUnsafeBytes { try system.write(handle, offset: 0, $0) }
         try system.flush(handle)
         system.release(handle)
@@ -155,7 +158,7 @@ final class SimulatedMount {
                 return true
             }
             guard let batch = try tree.lock.withLock({ () throws(FileSystemError) in try Batch.cut(tree, namespace.number) }) else { continue }
-            let request = try await synchronizer.seal(batch)
+            let request = try await synchronizer.seal(batch, .make())
             try request.save(tree)
             exchange = Exchange(namespace: namespace, request: request, batch: batch)
             return true

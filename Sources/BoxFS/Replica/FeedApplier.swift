@@ -146,15 +146,22 @@ struct FeedApplier {
         events.append(.entry(entry.name, in: parent.number))
     }
 
-    /// What was removed here stands on the server all the same: an edit elsewhere won. Its rows may be gone by now, those of its content too,
-    /// and its node's row may have to wait; but what an entry names is there.
+    /// What was removed here stands on the server all the same: an edit elsewhere won. What was written here before it was removed is taken back
+    /// with it, and not sent: its rows may be gone by now. So it has nothing until its node's row comes, which may have to wait; but what an entry
+    /// names is there.
     private mutating func revive(_ inode: Inode) throws(FileSystemError) {
         inode.links = 1
         inode.wasRemovedElsewhere = false
         if inode.isRegular {
+            try tree.change {
+                try $0.cachedStatement(sql: "DELETE FROM log WHERE node = ? AND kind = ? AND id > ?")
+                    .execute(arguments: [inode.id.data, LogKind.content.rawValue, tree.lastCut])
+            }
+            inode.contentLogged = 0
             if let node = nodes[inode.id] {
                 try replaceContent(inode, node.version, node.content ?? .empty)
             } else {
+                if inode.file == nil { try replaceContent(inode, nil, .empty) }
                 inode.version = nil     // what was written here goes when its row comes, even if that is of the version that was known
             }
         }
