@@ -23,9 +23,18 @@ import Testing
         return device
     }
 
-    private func announce(_ device: TestDevice, _ chunk: [UInt8]) async throws -> UploadID {
-        try await device.drive.startUpload(
-            device.session, device.namespace, UploadRequest(chunks: Data(Manifest.pack([TestDevice.reference(chunk)])), pages: [])).upload
+    private func send(
+        _ device: TestDevice, _ upload: UploadID, length: Int = 3000, _ pieces: [(at: Int, bytes: [UInt8])]
+    ) async throws -> ChunkHash {
+        try await device.drive.storeDelta(device.session, device.namespace, upload, base: SHA256.hash(base), length: length, delta(pieces))
+    }
+
+    private func commit(_ device: TestDevice, _ fixture: DriveFixture, _ chunk: [UInt8], _ upload: UploadID) async throws -> [OperationResult.Outcome] {
+        let node = device.node(.regular)
+        let content = Shared.Operation.content(
+            node: node.id, base: nil, version: .make(), content: TestDevice.content([chunk]), modified: fixture.clock.now, changed: fixture.clock.now)
+        return try await device.drive.commit(
+            device.session, device.namespace, device.request([.create(node: node, parent: device.root, name: "new"), content], upload)).results.map(\.outcome)
     }
 
     @Test(arguments: [2000, 3000, 4000]) func aChunkIsMadeOfItsBaseAndPieces(_ length: Int) async throws {
@@ -34,50 +43,75 @@ import Testing
         var chunk = Array((base + [UInt8](repeating: 0, count: 1000)).prefix(length))
         chunk.replaceSubrange(10..<13, with: [1, 2, 3])
         chunk.replaceSubrange(length - 2..<length, with: [8, 9])
-        let upload = try await announce(ann, chunk)
-        let hash = SHA256.hash(chunk)
-        try await ann.drive.storeDelta(ann.session, upload, hash, base: SHA256.hash(base), delta([(10, [1, 2, 3]), (length - 2, [8, 9])]))
-        #expect(try await ann.drive.uploadState(ann.session, upload).neededChunks == [])
-        let node = ann.node(.regular)
-        let content = Shared.Operation.content(
-            node: node.id, base: nil, version: .make(), content: TestDevice.content([chunk]), modified: fixture.clock.now, changed: fixture.clock.now)
-        let results = try await ann.drive.commit(
-            ann.session, ann.namespace, ann.request([.create(node: node, parent: ann.root, name: "new"), content], upload)).results
-        #expect(results.map(\.outcome) == [.applied, .applied])
+        let upload = UploadID.make(), hash = SHA256.hash(chunk)
+        #expect(try await send(ann, upload, length: length, [(10, [1, 2, 3]), (length - 2, [8, 9])]) == hash)
+        let announced = UploadRequest(chunks: Data(Manifest.pack([TestDevice.reference(chunk)])), pages: [], upload: upload)
+        #expect(try await ann.drive.startUpload(ann.session, ann.namespace, announced).neededChunks == [])
+        #expect(try await commit(ann, fixture, chunk, upload) == [.applied, .applied])
         let location = try #require(try await ann.drive.chunkLocations(ann.session, ann.namespace, [hash])[hash])
         #expect(Array(try await ann.drive.chunks.read(location).readableBytesView) == chunk)
         try await fixture.expectClean()
     }
 
-    @Test func aWrongResultIsRefusedAndNothingStored() async throws {
+    /// What the store has is not stored again, and needs no announcement either.
+    @Test func whatIsThereIsNotKeptTwice() async throws {
         let fixture = try DriveFixture()
         let ann = try await device(fixture, "ann")
-        let chunk = [UInt8](repeating: 9, count: 3000), upload = try await announce(ann, chunk), hash = SHA256.hash(chunk)
-        let objects = fixture.chunks.held.withLock(\.count)
-        await #expect(throws: DriveError.self) { try await ann.drive.storeDelta(ann.session, upload, hash, base: SHA256.hash(base), delta([(0, [9])])) }
-        await #expect(throws: DriveError.self) { try await ann.drive.storeDelta(ann.session, upload, hash, base: SHA256.hash(base), delta([(2999, [9, 9])])) }
-        await #expect(throws: DriveError.self) { try await ann.drive.storeDelta(ann.session, upload, hash, base: SHA256.hash(base), ByteBuffer(bytes: [1, 2])) }
-        await #expect(throws: DriveError.self) {
-            try await ann.drive.storeDelta(ann.session, upload, SHA256.hash([4]), base: SHA256.hash(base), delta([(0, [9])]))
+        let objects = fixture.chunks.held.withLock(\.count), upload = UploadID.make()
+        for _ in 0..<2 { #expect(try await send(ann, upload, [(5, [1])]) == SHA256.hash(base[..<5] + [1] + base[6...])) }
+        #expect(fixture.chunks.held.withLock(\.count) == objects + 1)
+        // Without a reference it is leased by the session alone, and another's needs it.
+        #expect(try await commit(ann, fixture, base[..<5] + [1] + base[6...], upload) == [.applied, .applied])
+        #expect(try await send(ann, .make(), []) == SHA256.hash(base))
+        #expect(fixture.chunks.held.withLock(\.count) == objects + 1)
+        fixture.clock.advance(seconds: 2 * Drive.uploadSeconds)
+        _ = try await ann.drive.collectGarbage(graceSeconds: 3600)
+        try await fixture.expectClean()
+    }
+
+    /// What the client did not expect the server to make is no chunk that it may name.
+    @Test func anotherResultDoesNotServe() async throws {
+        let fixture = try DriveFixture()
+        let ann = try await device(fixture, "ann"), upload = UploadID.make()
+        _ = try await send(ann, upload, [(0, [9])])
+        await #expect {
+            _ = try await commit(ann, fixture, [UInt8](repeating: 9, count: 3000), upload)
+        } throws: { error in
+            if case DriveError.chunksMissing = error { true } else { false }
         }
-        #expect(try await ann.drive.uploadState(ann.session, upload).neededChunks == [hash])
+    }
+
+    @Test func malformedOnesAreRefusedAndNothingIsStored() async throws {
+        let fixture = try DriveFixture()
+        let ann = try await device(fixture, "ann"), upload = UploadID.make(), hash = SHA256.hash(base)
+        let objects = fixture.chunks.held.withLock(\.count)
+        await #expect(throws: DriveError.self) { try await send(ann, upload, [(2999, [9, 9])]) }
+        await #expect(throws: DriveError.self) { try await send(ann, upload, [(5, [9]), (5, [9])]) }
+        for length in [-1, 0, Manifest.maximumChunkByteCount + 1, .max] {
+            await #expect(throws: DriveError.self) { try await send(ann, upload, length: length, []) }
+        }
+        await #expect(throws: DriveError.self) {
+            try await ann.drive.storeDelta(ann.session, ann.namespace, upload, base: hash, length: 3000, ByteBuffer(bytes: [1, 2]))
+        }
+        await #expect(throws: DriveError.self) {
+            try await ann.drive.storeDelta(ann.session, ann.namespace, upload, base: SHA256.hash([4]), length: 3000, delta([(0, [9])]))
+        }
+        await #expect(throws: DriveError.self) { try await ann.drive.uploadState(ann.session, upload) }
         #expect(fixture.chunks.held.withLock(\.count) == objects)
     }
 
-    /// Knowing the hash of somebody's chunk gives nothing, not even as a base.
-    @Test func theBaseMustBeOnesOwn() async throws {
+    /// Knowing the hash of somebody's chunk gives nothing, not even as a base; nor does the name of somebody's session.
+    @Test func theBaseAndTheSessionMustBeOnesOwn() async throws {
         let fixture = try DriveFixture()
-        _ = try await device(fixture, "ann")
+        let ann = try await device(fixture, "ann"), upload = UploadID.make()
+        _ = try await send(ann, upload, [(0, [1])])
         try await fixture.account("bob")
         let bob = try await fixture.device("bob", "laptop")
-        var chunk = base
-        chunk[0] = 1
-        let upload = try await announce(bob, chunk)
+        await #expect { _ = try await send(bob, .make(), [(0, [1])]) } throws: { if case DriveError.notFound = $0 { true } else { false } }
         await #expect {
-            try await bob.drive.storeDelta(bob.session, upload, SHA256.hash(chunk), base: SHA256.hash(base), delta([(0, [1])]))
-        } throws: { error in
-            if case DriveError.notFound = error { true } else { false }
-        }
-        #expect(try await bob.drive.uploadState(bob.session, upload).neededChunks == [SHA256.hash(chunk)])
+            try await bob.drive.storeDelta(bob.session, ann.namespace, upload, base: SHA256.hash(base), length: 3000, delta([(0, [1])]))
+        } throws: { if case DriveError.notFound = $0 { true } else { false } }
+        let eve = try await device(fixture, "eve")
+        await #expect { _ = try await send(eve, upload, [(0, [1])]) } throws: { if case DriveError.uploadExpired = $0 { true } else { false } }
     }
 }

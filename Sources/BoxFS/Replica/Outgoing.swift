@@ -16,8 +16,10 @@ struct Outgoing: Sendable {
     var fresh: Set<ChunkHash>?
     /// Packed manifest pages of long files.
     var pages: [[UInt8]] = []
-    /// What distinguishes a chunk from one that the server has. Not kept across a crash: then the whole chunk travels.
-    var changes: [ChunkHash: SegmentChanges] = [:]
+    /// The upload session that brings its chunks.
+    var upload: UploadID { Self.upload(of: request.commit) }
+
+    static func upload(of commit: CommitID) -> UploadID { UploadID(high: commit.high, low: commit.low) }
 
     private struct Sealed: Codable {
         var claims: Data

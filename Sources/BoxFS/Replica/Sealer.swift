@@ -118,15 +118,19 @@ enum Sealer {
         }
     }
 
+    /// Written before it is hashed: the server, which is making the same chunk (`Synchronizer.sendDifferences`), hashes first.
     private static func writeWhole(_ segment: Segment, to descriptor: Int32) throws(FileSystemError) -> ChunkHash {
-        var file = DirectFile(descriptor)
-        var hasher = SHA256()
-        try DirectFile.forEachPart(of: segment.length) { part, start throws(FileSystemError) in
-            try segment.read(into: part, at: start)
-            hasher.update(UnsafeRawBufferPointer(part))
-            guard file.append(UnsafeRawBufferPointer(part)) else { throw errno == ENOSPC || errno == EDQUOT ? .noSpace : .io }
+        try DirectFile.withParts(of: segment.length) { parts throws(FileSystemError) in
+            var file = DirectFile(descriptor), start = 0
+            for part in parts {
+                try segment.read(into: part, at: start)
+                guard file.append(UnsafeRawBufferPointer(part)) else { throw errno == ENOSPC || errno == EDQUOT ? .noSpace : .io }
+                start += part.count
+            }
+            var hasher = SHA256()
+            for part in parts { hasher.update(UnsafeRawBufferPointer(part)) }
+            return hasher.finish()
         }
-        return hasher.finish()
     }
 
     private static func hash(_ descriptor: Int32, count: Int) throws(FileSystemError) -> ChunkHash {

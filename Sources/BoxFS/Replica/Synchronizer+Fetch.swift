@@ -123,6 +123,7 @@ extension Synchronizer {
             if state.acknowledged >= log { return true }
             if state.stopped != nil { return false }
             state.uploadWaiters.append(UploadWaiter(log: log, done: done))
+            state.pause?.cancel()
             return nil
         }
         if let isUploaded { done(isUploaded) } else { pushSignal.raise() }

@@ -10,8 +10,8 @@ extension Synchronizer {
     private static let quietMilliseconds = 5, patienceMilliseconds = 400
     /// The same while a file is open for writing: what is sent now would have to be copied for its next write.
     private static let openQuietMilliseconds = 150, openPatienceMilliseconds = 2000
-    /// How often that is looked at: a flush that someone waits for begins at most this late.
-    private static let lookMilliseconds = 2
+    /// How often that is looked at.
+    private static let lookMilliseconds = 5
 
     func pushLoop() async {
         var failures = 0
@@ -45,10 +45,19 @@ extension Synchronizer {
             seen = newest
             if quiet >= (isOpen ? Self.openQuietMilliseconds : Self.quietMilliseconds) { return }
             if waited >= (isOpen ? Self.openPatienceMilliseconds : Self.patienceMilliseconds) { return }
-            try await Task.sleep(for: .milliseconds(Self.lookMilliseconds))
+            await pause()
+            try Task.checkCancellation()
             waited += Self.lookMilliseconds
             quiet += Self.lookMilliseconds
         }
+    }
+
+    /// Sleeps until it is time to look again, or somebody waits for the upload.
+    private func pause() async {
+        let pause = Task { _ = try? await Task.sleep(for: .milliseconds(Self.lookMilliseconds)) }
+        state.withLock { if $0.uploadWaiters.isEmpty { $0.pause = pause } else { pause.cancel() } }
+        await pause.value
+        state.withLock { $0.pause = nil }
     }
 
     private func report(_ error: any Error) {
@@ -103,9 +112,11 @@ extension Synchronizer {
         defer { tree.lock.withLock { batch.release(tree) } }
         tell(sending: batch)
         defer { tell(sending: nil) }
-        let outgoing = try await seal(batch)
+        let commit = CommitID.make()
+        async let made = sendDifferences(batch, namespace.id, Outgoing.upload(of: commit))
+        let outgoing = try await seal(batch, commit)
         try outgoing.save(tree)
-        try await bring(outgoing, namespace)
+        try await bring(outgoing, namespace, made: await made)
         if tree.lock.withLock({ tree.lastLog > batch.lastLog }) { pushSignal.raise() }
         return batch.isPartial
     }
@@ -116,7 +127,7 @@ extension Synchronizer {
     }
 
     /// Seals the batch's segments and writes its contents' operations.
-    func seal(_ batch: Batch) async throws -> Outgoing {
+    func seal(_ batch: Batch, _ commit: CommitID) async throws -> Outgoing {
         let segments = batch.files.flatMap { $0.slots.compactMap(\.segment) }
         let sealed: [Sealer.Sealed]
         do { sealed = try await Sealer.seal(segments, into: tree.cache) } catch {
@@ -127,9 +138,8 @@ extension Synchronizer {
         let seen = tree.lock.withLock { tree.namespaces[batch.namespace]?.known }
         var outgoing = Outgoing(
             lastLog: batch.lastLog, namespace: batch.namespace,
-            request: CommitRequest(commit: .make(), upload: nil, device: device, operations: batch.operations, seen: seen))
+            request: CommitRequest(commit: commit, upload: nil, device: device, operations: batch.operations, seen: seen))
         outgoing.fresh = Set(sealed.compactMap(\.reference?.hash))
-        for item in sealed { if let hash = item.reference?.hash { outgoing.changes[hash] = item.segment.differences } }
         defer { Sealer.end(sealed, tree.cache) }
         try tree.lock.withLock { () throws(FileSystemError) in
             for file in batch.files {
@@ -154,10 +164,10 @@ extension Synchronizer {
     // MARK: The commit
 
     /// Chunks first, then the commit. After an interruption the server says which chunks it has already, and whether it knows the commit.
-    private func bring(_ outgoing: Outgoing, _ namespace: Namespace) async throws {
+    private func bring(_ outgoing: Outgoing, _ namespace: Namespace, made: Set<ChunkHash> = []) async throws {
         var outgoing = outgoing
         do {
-            outgoing.request.upload = try await upload(outgoing, namespace.id)
+            outgoing.request.upload = try await upload(outgoing, namespace.id, made: made)
             try await send(outgoing, namespace)
         } catch let lost as LostChunk { try giveUp(lost.reference, outgoing, namespace) }
     }

@@ -34,6 +34,8 @@ final class Synchronizer: MissingFetcher {
         /// Log records up to here are on the server.
         var acknowledged: Int64 = 0
         var uploadWaiters: [UploadWaiter] = []
+        /// What `pushLoop` sleeps in before it sends the log.
+        var pause: Task<Void, Never>?
         var hydrationWaiters: [InodeNumber: [@Sendable (FileSystemError?) -> Void]] = [:]
     }
     struct UploadWaiter: Sendable { let log: Int64, done: @Sendable (_ isUploaded: Bool) -> Void }

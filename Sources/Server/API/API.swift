@@ -141,6 +141,15 @@ struct API: Sendable {
             let announced = try await request.json(UploadRequest.self)
             return try Response.json(try await drive.startUpload(session, try context.id("namespace"), announced))
         }
+        router.post("v1/namespaces/:namespace/uploads/:upload/deltas") { request, context in
+            let session = try context.requireSession()
+            guard let base = request.uri.queryParameters["base"].flatMap({ ChunkHash(String($0)) }) else { throw DriveError.badRequest("base is no SHA-256.") }
+            guard let length = request.uri.queryParameters["length"].flatMap({ Int($0) }) else { throw DriveError.badRequest("length is no number.") }
+            let hash = try await drive.storeDelta(
+                session, try context.id("namespace"), try context.id("upload"), base: base, length: length,
+                try await request.collect(upTo: ChunkDelta.maximumBodyByteCount))
+            return try Response.json(DeltaAnswer(hash: hash))
+        }
         let group = router.group("v1/uploads/:upload")
         group.get("") { _, context in try Response.json(try await drive.uploadState(try context.requireSession(), try context.id("upload"))) }
         group.post("hashes") { request, context in
@@ -153,14 +162,6 @@ struct API: Sendable {
             let upload: UploadID = try context.id("upload")
             let hash = try context.hash("hash")
             try await drive.storeChunk(session, upload, hash, arriving: request.body)
-            return Response.nothing
-        }
-        group.post("chunks/:hash/delta") { request, context in
-            let session = try context.requireSession()
-            let upload: UploadID = try context.id("upload")
-            let hash = try context.hash("hash")
-            guard let base = request.uri.queryParameters["base"].flatMap({ ChunkHash(String($0)) }) else { throw DriveError.badRequest("base is no SHA-256.") }
-            try await drive.storeDelta(session, upload, hash, base: base, try await request.collect(upTo: ChunkDelta.maximumBodyByteCount))
             return Response.nothing
         }
         group.post("chunks") { request, context in

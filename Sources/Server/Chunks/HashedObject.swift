@@ -40,13 +40,6 @@ final class HashedObject: @unchecked Sendable {
         return held == DirectFile.partByteCount
     }
 
-    /// The next part, to be filled and written whole.
-    /// - Parameter count: bytes, at most `DirectFile.partByteCount`; less only for the last part.
-    func part(_ count: Int) -> UnsafeMutableRawBufferPointer {
-        held = count
-        return UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<count])
-    }
-
     func write() throws(ChunkStoreError) {
         let part = UnsafeRawBufferPointer(rebasing: buffer.bytes[..<held])
         hasher!.update(part)

@@ -16,19 +16,33 @@ extension Drive {
     func startUpload(_ session: Session, _ namespace: NamespaceID, _ request: UploadRequest) async throws(DriveError) -> UploadAnswer {
         let (references, time) = (try Self.references(request), now())
         return try await write(.ordered) { sql in
-            try Self.require(.editor, sql, session, namespace)
             let upload = request.upload ?? .make()
-            let expires = Self.expiry(time)
-            if let row = try sql.first("SELECT namespace, account FROM uploads WHERE id = $1", [.id(upload)]) {
-                guard try row.id(0) == namespace, try row.id(1) == session.account else { throw DriveError.uploadExpired }
-                try sql.execute("UPDATE uploads SET expires = $1 WHERE id = $2", [.time(expires), .id(upload)])
-            } else {
-                try sql.execute(
-                    "INSERT INTO uploads (id, namespace, account, created, expires) VALUES ($1, $2, $3, $4, $5)",
-                    [.id(upload), .id(namespace), .id(session.account), .time(time), .time(expires)])
-            }
+            let expires = try Self.beginUpload(sql, session, namespace, upload, time)
             return try Self.announce(sql, upload, namespace, references, request.pages, expires)
         }
+    }
+
+    /// The session's row, as `startUpload` says.
+    /// - Returns: until when it lives.
+    static func beginUpload(
+        _ sql: any SQLConnection, _ session: Session, _ namespace: NamespaceID, _ upload: UploadID, _ time: Timestamp
+    ) throws -> Timestamp {
+        try require(.editor, sql, session, namespace)
+        if let row = try sql.first("SELECT namespace, account FROM uploads WHERE id = $1", [.id(upload)]) {
+            guard try row.id(0) == namespace, try row.id(1) == session.account else { throw DriveError.uploadExpired }
+            return try prolong(sql, upload, time)
+        }
+        let expires = expiry(time)
+        try sql.execute(
+            "INSERT INTO uploads (id, namespace, account, created, expires) VALUES ($1, $2, $3, $4, $5)",
+            [.id(upload), .id(namespace), .id(session.account), .time(time), .time(expires)])
+        return expires
+    }
+
+    private static func prolong(_ sql: any SQLConnection, _ upload: UploadID, _ time: Timestamp) throws -> Timestamp {
+        let expires = expiry(time)
+        try sql.execute("UPDATE uploads SET expires = $1 WHERE id = $2", [.time(expires), .id(upload)])
+        return expires
     }
 
     /// What a commit has claimed needs no lease any more. Also for a commit that is repeated: the client announced it all again.
@@ -51,8 +65,7 @@ extension Drive {
         let (references, time) = (try Self.references(request), now())
         return try await write(.ordered) { sql in
             let namespace = try Self.requireUpload(sql, session, upload, time)
-            let expires = Self.expiry(time)
-            try sql.execute("UPDATE uploads SET expires = $1 WHERE id = $2", [.time(expires), .id(upload)])
+            let expires = try Self.prolong(sql, upload, time)
             return try Self.announce(sql, upload, namespace, references, request.pages, expires)
         }
     }
@@ -150,23 +163,28 @@ extension Drive {
         _ references: [ChunkReference], placed: [ChunkHash: ChunkLocation], in upload: UploadID, _ time: Timestamp
     ) async throws(DriveError) {
         try await write(.ordered) { sql in
-            if let object = placed.values.first?.object {
-                try sql.execute(
-                    "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
-                    [.text(object), .int(placed.values.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
-            }
+            try Self.place(placed, sql, time)
             for reference in references {
-                if let location = placed[reference.hash] {
-                    try sql.execute("""
-                        INSERT INTO chunks (hash, length, object, byte_offset, reference_count, arrived) VALUES ($1, $2, $3, $4, 0, $5)
-                        ON CONFLICT (hash) DO NOTHING
-                        """, [.hash(reference.hash), .int(reference.length), .text(location.object), .int(location.offset), .time(time)])
-                } else if try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(reference.hash)]) == nil {
+                if try placed[reference.hash] == nil && sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(reference.hash)]) == nil {
                     throw DriveError.tryAgain("A chunk was collected while it was sent again.")
                 }
                 try sql.execute(
                     "UPDATE upload_chunks SET is_stored = 1 WHERE upload = $1 AND hash = $2", [.id(upload), .hash(reference.hash)])
             }
+        }
+    }
+
+    /// Writes the rows of an object and the chunks that it holds.
+    static func place(_ placed: [ChunkHash: ChunkLocation], _ sql: any SQLConnection, _ time: Timestamp) throws {
+        guard let object = placed.values.first?.object else { return }
+        try sql.execute(
+            "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
+            [.text(object), .int(placed.values.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
+        for (hash, location) in placed {
+            try sql.execute("""
+                INSERT INTO chunks (hash, length, object, byte_offset, reference_count, arrived) VALUES ($1, $2, $3, $4, 0, $5)
+                ON CONFLICT (hash) DO NOTHING
+                """, [.hash(hash), .int(location.length), .text(location.object), .int(location.offset), .time(time)])
         }
     }
 
@@ -180,32 +198,14 @@ extension Drive {
             return try Self.announced(sql, upload, hash)
         }
         do {
-            try await note(try await chunks.put(reference, arriving: body, keeps: isAbsent), as: reference, in: upload, time)
+            let (found, location) = try await chunks.put(reference, arriving: body, keeps: isAbsent)
+            guard found == hash else { throw DriveError.hashMismatch("The bytes' SHA-256 is \(found).") }
+            try await note([reference], placed: location.map { [hash: $0] } ?? [:], in: upload, time)
         } catch ChunkStoreError.wrongLength {
             throw DriveError.badRequest("Chunk \(hash) was announced with \(reference.length) bytes.")
         } catch ChunkStoreError.tooLong {
             throw DriveError.tooLarge("A chunk has at most \(Manifest.maximumChunkByteCount) bytes.")
         } catch let error as ChunkStoreError { throw Self.translated(error) }
-    }
-
-    /// Takes a chunk as its difference from `base`, which the session's namespace must hold: knowing a hash gives nothing.
-    func storeDelta(
-        _ session: Session, _ upload: UploadID, _ hash: ChunkHash, base: ChunkHash, _ delta: ByteBuffer
-    ) async throws(DriveError) {
-        let time = now()
-        let (reference, isAbsent, location) = try await read { sql in
-            let namespace = try Self.requireUpload(sql, session, upload, time)
-            let (reference, isAbsent) = try Self.announced(sql, upload, hash)
-            guard let location = try Self.location(sql, namespace, base) else { throw DriveError.notFound("There is no such chunk.") }
-            return (reference, isAbsent, location)
-        }
-        let pieces: [ChunkDelta.Piece]
-        do { pieces = try delta.withUnsafeReadableBytes { try ChunkDelta.pieces(of: $0, chunkLength: Int(reference.length)) } } catch {
-            throw .badRequest("The body is no sequence of pieces within the chunk.")
-        }
-        let made: ChunkStore.Made
-        do throws(ChunkStoreError) { made = try await chunks.put(reference, from: location, delta, pieces, keeps: isAbsent) } catch { throw Self.translated(error) }
-        try await note(made, as: reference, in: upload, time)
     }
 
     /// A chunk that the session has announced, and whether the store does not have it.
@@ -214,11 +214,6 @@ extension Drive {
             throw DriveError.badRequest("Chunk \(hash) was not announced in this upload.")
         }
         return (ChunkReference(hash: hash, length: UInt32(row.int(0))), try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(hash)]) == nil)
-    }
-
-    private func note(_ made: ChunkStore.Made, as reference: ChunkReference, in upload: UploadID, _ time: Timestamp) async throws(DriveError) {
-        guard made.found == reference.hash else { throw .hashMismatch("The bytes' SHA-256 is \(made.found).") }
-        try await note([reference], placed: made.location.map { [reference.hash: $0] } ?? [:], in: upload, time)
     }
 
     /// Takes one manifest page, which the caller has checked against its hash.
@@ -247,7 +242,7 @@ extension Drive {
         }
     }
 
-    private static func location(_ sql: any SQLConnection, _ namespace: NamespaceID, _ hash: ChunkHash) throws -> ChunkLocation? {
+    static func location(_ sql: any SQLConnection, _ namespace: NamespaceID, _ hash: ChunkHash) throws -> ChunkLocation? {
         try sql.first("""
             SELECT c.object, c.byte_offset, c.length FROM namespace_chunks n JOIN chunks c ON c.hash = n.hash WHERE n.namespace = $1 AND n.hash = $2
             """, [.id(namespace), .hash(hash)]

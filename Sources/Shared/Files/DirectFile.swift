@@ -10,7 +10,7 @@ public struct DirectFile: ~Copyable {
     /// What one part has at most, bytes; less than this is not worth it.
     public static let partByteCount = 1 << 20
     /// What offsets, lengths and addresses are multiples of: no disk has longer blocks than a page.
-    private static let alignment = 4096
+    fileprivate static let alignment = 4096
 
     private let descriptor: Int32
     private var offset: off_t = 0
@@ -54,31 +54,41 @@ public struct DirectFile: ~Copyable {
     public static func forEachPart<Failure: Error>(
         of count: Int, _ body: (_ part: UnsafeMutableRawBufferPointer, _ start: Int) throws(Failure) -> Void
     ) throws(Failure) {
-        let buffer = PartBuffer()
+        let memory = PartMemory.lend()
+        defer { memory.giveBack() }
         for start in stride(from: 0, to: count, by: partByteCount) {
-            try body(UnsafeMutableRawBufferPointer(rebasing: buffer.bytes[..<min(partByteCount, count - start)]), start)
+            try body(UnsafeMutableRawBufferPointer(rebasing: memory.bytes[..<min(partByteCount, count - start)]), start)
         }
     }
 
-    fileprivate static let buffers = Mutex<[Memory]>([])
-
-    fileprivate final class Memory: @unchecked Sendable {       // one `PartBuffer`'s at a time
-        let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: partByteCount, alignment: alignment)
-        deinit { bytes.deallocate() }
+    /// Calls `body` with aligned memory for `count` bytes, in parts of `partByteCount`; the last has fewer.
+    public static func withParts<Result, Failure: Error>(
+        of count: Int, _ body: (_ parts: [UnsafeMutableRawBufferPointer]) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let starts = stride(from: 0, to: count, by: partByteCount), memory = starts.map { _ in PartMemory.lend() }
+        defer { for part in memory { part.giveBack() } }
+        return try body(zip(starts, memory).map { UnsafeMutableRawBufferPointer(rebasing: $1.bytes[..<min(partByteCount, count - $0)]) })
     }
 }
 
-/// Aligned memory of `DirectFile.partByteCount` bytes, lent as long as this lives. A few are kept for the next who ask: fresh memory is
-/// dear.
+/// Aligned memory of `DirectFile.partByteCount` bytes. A few are kept for the next who ask: fresh memory is dear.
+private final class PartMemory: @unchecked Sendable {       // one borrower's at a time
+    private static let kept = Mutex<[PartMemory]>([])
+
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: DirectFile.partByteCount, alignment: DirectFile.alignment)
+    deinit { bytes.deallocate() }
+
+    static func lend() -> PartMemory { kept.withLock { $0.popLast() } ?? PartMemory() }
+    func giveBack() { Self.kept.withLock { if $0.count < 16 { $0.append(self) } } }
+}
+
+/// A part's memory, lent as long as this lives.
 public struct PartBuffer: ~Copyable, Sendable {
-    private let memory = DirectFile.buffers.withLock { $0.popLast() } ?? DirectFile.Memory()
+    private let memory = PartMemory.lend()
 
     public init() {}
 
     public var bytes: UnsafeMutableRawBufferPointer { memory.bytes }
 
-    deinit {
-        let memory = memory
-        DirectFile.buffers.withLock { if $0.count < 16 { $0.append(memory) } }
-    }
+    deinit { memory.giveBack() }
 }

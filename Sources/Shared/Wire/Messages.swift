@@ -156,6 +156,12 @@ public struct UploadAnswer: Codable, Hashable, Sendable {
     }
 }
 
+/// `POST /v1/namespaces/{namespace}/uploads/{upload}/deltas`: the SHA-256 of the chunk that was made.
+public struct DeltaAnswer: Codable, Hashable, Sendable {
+    public var hash: ChunkHash
+    public init(hash: ChunkHash) { self.hash = hash }
+}
+
 /// `POST /v1/namespaces/{namespace}/commits`
 public struct CommitRequest: Codable, Hashable, Sendable {
     public var commit: CommitID

@@ -1,0 +1,51 @@
+import NIOCore
+import Shared
+
+// Chunks that arrive as their difference from another. Nobody knows their hashes yet: the client and the server find them at the same time, and
+// the commit that names the client's is refused if the server found another.
+extension Drive {
+    /// Takes a chunk as its difference from `base`, which the namespace must hold: knowing a hash gives nothing. Begins the session, or goes on
+    /// with it, as `startUpload` does.
+    /// - Parameter length: of the new chunk, bytes.
+    /// - Returns: its hash.
+    func storeDelta(
+        _ session: Session, _ namespace: NamespaceID, _ upload: UploadID, base: ChunkHash, length: Int, _ delta: ByteBuffer
+    ) async throws(DriveError) -> ChunkHash {
+        guard (1...Manifest.maximumChunkByteCount).contains(length) else {
+            throw .badRequest("A chunk has 1 to \(Manifest.maximumChunkByteCount) bytes.")
+        }
+        let pieces: [ChunkDelta.Piece]
+        do { pieces = try delta.withUnsafeReadableBytes { try ChunkDelta.pieces(of: $0, chunkLength: length) } } catch {
+            throw .badRequest("The body is no sequence of pieces within the chunk.")
+        }
+        let location = try await read { sql in
+            try Self.require(.editor, sql, session, namespace)
+            guard let location = try Self.location(sql, namespace, base) else { throw DriveError.notFound("There is no such chunk.") }
+            return location
+        }
+        let made: ChunkStore.Made
+        do throws(ChunkStoreError) { made = try await chunks.make(length, from: location, delta, pieces) } catch { throw Self.translated(error) }
+        let isKept = try await note(made, session, namespace, upload)
+        // Somebody has brought the same bytes before. If this fails, gc finds the object.
+        if !isKept { try? await chunks.remove(object: made.location.object) }
+        return made.hash
+    }
+
+    /// Writes the rows of what was made.
+    /// - Returns: whether the chunk lies where it was made; false: the store had it.
+    private func note(
+        _ made: ChunkStore.Made, _ session: Session, _ namespace: NamespaceID, _ upload: UploadID
+    ) async throws(DriveError) -> Bool {
+        let time = now()
+        return try await write(.ordered) { sql in
+            _ = try Self.beginUpload(sql, session, namespace, upload, time)
+            let isKept = try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(made.hash)]) == nil
+            if isKept { try Self.place([made.hash: made.location], sql, time) }
+            try sql.execute("""
+                INSERT INTO upload_chunks (upload, hash, length, is_stored, is_needed) VALUES ($1, $2, $3, 1, 1)
+                ON CONFLICT (upload, hash) DO UPDATE SET is_stored = 1
+                """, [.id(upload), .hash(made.hash), .int(made.location.length)])
+            return isKept
+        }
+    }
+}
