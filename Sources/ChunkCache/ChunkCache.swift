@@ -30,7 +30,7 @@ public final class ChunkCache: Sendable {
     public let limitBytes: UInt64
     private let index: ChunkIndex
     private let descriptors = DescriptorCache(capacity: 256)
-    private let nextTemporary = Atomic<UInt64>(0)
+    let nextTemporary = Atomic<UInt64>(0)
     let state: Mutex<CacheState>
     private let fileLocks = (0..<64).map { _ in FileLock() }
     private final class FileLock: Sendable { let mutex = Mutex(()) }
@@ -141,35 +141,12 @@ public final class ChunkCache: Sendable {
 
     // MARK: Filling
 
-    /// Keeps bytes that the caller has verified. Not synced to the disk: they can be fetched again.
-    public func insert(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
-        if state.withLock({ $0.holds(reference) }) { return }
-        guard makeRoom(UInt64(bytes.count), andTakeFor: \.arrivingBytes) else { throw .full }
-        defer { state.withLock { $0.arrivingBytes -= UInt64(bytes.count) } }
-        while true {
-            do throws(ChunkCacheError) { return try write(reference, bytes) } catch {
-                guard error == .full, makeRoomOnDisk() else { throw error }
-            }
-        }
-    }
-
-    private func write(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
-        let temporary = "\(directory)/chunks/\(nextTemporary.add(1, ordering: .relaxed).newValue).part"
-        let descriptor = Glibc.open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw errno == ENOSPC ? .full : .io("creating a chunk file: errno \(errno)") }
-        defer { close(descriptor) }
-        var done = 0
-        while done < bytes.count {
-            let written = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-            if written < 0, errno == EINTR { continue }
-            guard written > 0 else {
-                let error = errno
-                unlink(temporary)
-                throw error == ENOSPC || error == EDQUOT ? .full : .io("writing a chunk file: errno \(error)")
-            }
-            done += written
-        }
-        try publish(temporary, reference, claims: 0)
+    /// Keeps bytes, if they are the chunk's.
+    /// - Returns: false if they are not.
+    public func insert(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) -> Bool {
+        let arriving = ArrivingChunk(self, reference)
+        try arriving.append(bytes)
+        return try arriving.finish()
     }
 
     /// Takes over a sealed segment's file (on the same file system) with one claim.
@@ -224,7 +201,7 @@ public final class ChunkCache: Sendable {
     /// The bytes of adopted segments are chunks' alone from now on.
     public func endSealing(bytes: UInt64) { state.withLock { $0.doubleBytes -= min($0.doubleBytes, bytes) } }
 
-    private func publish(_ file: String, _ reference: ChunkReference, claims: Int) throws(ChunkCacheError) {
+    func publish(_ file: String, _ reference: ChunkReference, claims: Int) throws(ChunkCacheError) {
         let target = path(reference.hash)
         let failure = withFile(reference.hash) { () -> Int32? in
             guard rename(file, target) == 0 else { return errno }
@@ -294,7 +271,7 @@ public final class ChunkCache: Sendable {
     }
 
     /// Evicts until `bytes` more fit, and counts them when they do.
-    private func makeRoom(_ bytes: UInt64, andTakeFor purpose: WritableKeyPath<CacheState, UInt64> = \.reservedBytes) -> Bool {
+    func makeRoom(_ bytes: UInt64, andTakeFor purpose: WritableKeyPath<CacheState, UInt64> = \.reservedBytes) -> Bool {
         let (victims, fits) = state.withLock { state in
             let result = state.victims(toFit: bytes, limit: limitBytes)
             if result.fits { state[keyPath: purpose] += bytes }

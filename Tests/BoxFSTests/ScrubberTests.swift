@@ -20,7 +20,7 @@ import Testing
         var hashes: [ChunkHash] = []
         for number in 0..<8 {
             let bytes = [UInt8](repeating: UInt8(number), count: 5000), hash = SHA256.hash(bytes)
-            try bytes.withUnsafeBytes { try cache.insert(ChunkReference(hash: hash, length: 5000), $0) }
+            #expect(try bytes.withUnsafeBytes { try cache.insert(ChunkReference(hash: hash, length: 5000), $0) })
             cache.claimUnsent(hash)     // so that it stays though it is damaged
             let name = hash.description
             try Data(repeating: 9, count: 5000).write(to: URL(filePath: "\(path)/chunks/\(name.prefix(2))/\(name)"))

@@ -50,7 +50,7 @@ import Testing
     private func chunk(_ byte: UInt8) throws -> ChunkReference {
         let bytes = [UInt8](repeating: byte, count: Self.chunkByteCount)
         let reference = ChunkReference(hash: SHA256.hash(bytes), length: UInt32(bytes.count))
-        try bytes.withUnsafeBytes { try system.tree.cache.insert(reference, $0) }
+        #expect(try bytes.withUnsafeBytes { try system.tree.cache.insert(reference, $0) })
         return reference
     }
 

@@ -40,7 +40,10 @@ struct Body: Sendable {
 }
 
 extension ChunkCache {
-    func insert(_ body: Body) throws { try body.bytes.withUnsafeBytes { try insert(body.reference, $0) } }
+    func insert(_ body: Body) throws {
+        let isRight = try body.bytes.withUnsafeBytes { try insert(body.reference, $0) }
+        precondition(isRight)
+    }
 
     func holdsOnDisk(_ body: Body) -> Bool { FileManager.default.contents(atPath: path(body.hash)).map(Array.init) == body.bytes }
 }

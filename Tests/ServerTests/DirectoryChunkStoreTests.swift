@@ -31,6 +31,20 @@ import Testing
         }
     }
 
+    @Test func aSourceGivesASliceInPieces() async throws {
+        let small = random(100), long = random((1 << 20) + 5)
+        try await withStore { store in
+            let place = try await store.put([small, long].map { (reference($0), ByteBuffer(bytes: $0)) })[1]
+            let source = store.source(ChunkLocation(object: place.object, offset: place.offset + 3, length: place.length - 5))
+            var got: [UInt8] = []
+            for _ in 0..<5 { got += try await source.next(256 << 10).readableBytesView }
+            #expect(got == Array(long[3..<long.count - 2]))
+            #expect(try await source.next(10).readableBytes == 0)
+            try await store.remove(object: place.object)
+            await #expect(throws: ChunkStoreError.notFound) { try await store.source(place).next(1) }
+        }
+    }
+
     /// In pieces that end anywhere.
     private func arriving(_ bytes: [UInt8]) -> AsyncStream<ByteBuffer> {
         AsyncStream { stream in
@@ -71,18 +85,13 @@ import Testing
             chunk.replaceSubrange(at..<at + 100, with: piece)
             body += ChunkDelta.header(at..<at + 100) + piece
         }
-        let delta = ByteBuffer(bytes: body), wanted = reference(chunk), pieces = try body.withUnsafeBytes { try ChunkDelta.pieces(of: $0, chunkLength: to) }
+        let delta = ByteBuffer(bytes: body), pieces = try body.withUnsafeBytes { try ChunkDelta.pieces(of: $0, chunkLength: to) }
         try await withStore { store in
             let place = try await store.put([(reference(before), ByteBuffer(bytes: before)), (reference(base), ByteBuffer(bytes: base))])[1]
-            let made = try await store.put(wanted, from: place, delta, pieces, keeps: true)
-            #expect(made.found == wanted.hash)
-            #expect(try await Array(store.read(try #require(made.location)).readableBytesView) == chunk)
-            let count = try await store.objects().count
-            let looked = try await store.put(wanted, from: place, delta, pieces, keeps: false)
-            #expect(looked.found == wanted.hash && looked.location == nil)
-            let wrong = try await store.put(ChunkReference(hash: SHA256.hash(base + [1]), length: wanted.length), from: place, delta, pieces, keeps: true)
-            #expect(wrong.found == wanted.hash && wrong.location == nil)
-            #expect(try await store.objects().count == count, "nothing is left of what was not kept")
+            let made = try await store.make(to, from: place, delta, pieces)
+            #expect(made.hash == SHA256.hash(chunk))
+            #expect(try await Array(store.read(made.location).readableBytesView) == chunk)
+            #expect(try await store.objects().count == 2)
         }
     }
 }

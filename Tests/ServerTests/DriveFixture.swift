@@ -27,33 +27,50 @@ final class MemoryChunkStore: ChunkStore {
 
     func put<Body: AsyncSequence>(
         _ reference: ChunkReference, arriving body: Body, keeps: Bool
-    ) async throws -> Made where Body.Element == ByteBuffer {
+    ) async throws -> Arrived where Body.Element == ByteBuffer {
         var bytes: [UInt8] = []
         for try await piece in body { bytes += piece.readableBytesView }
         guard !bytes.isEmpty else { throw ChunkStoreError.wrongLength }
-        return try await made(bytes, reference, keeps)
+        let found = SHA256.hash(bytes)
+        guard found != reference.hash || bytes.count == reference.length else { throw ChunkStoreError.wrongLength }
+        guard keeps, found == reference.hash else { return (found, nil) }
+        return (found, try await put([(reference, ByteBuffer(bytes: bytes))])[0])
     }
 
-    func put(
-        _ reference: ChunkReference, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece], keeps: Bool
+    func make(
+        _ length: Int, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece]
     ) async throws(ChunkStoreError) -> Made {
-        let length = Int(reference.length)
         var bytes = Array(try await read(base).readableBytesView.prefix(length))
         bytes += [UInt8](repeating: 0, count: length - bytes.count)
         bytes.withUnsafeMutableBytes { chunk in delta.withUnsafeReadableBytes { ChunkDelta.lay(pieces, of: $0, over: chunk, at: 0) } }
-        return try await made(bytes, reference, keeps)
-    }
-
-    private func made(_ bytes: [UInt8], _ reference: ChunkReference, _ keeps: Bool) async throws(ChunkStoreError) -> Made {
-        let found = SHA256.hash(bytes)
-        guard found != reference.hash || bytes.count == reference.length else { throw .wrongLength }
-        guard keeps, found == reference.hash else { return (found, nil) }
-        return (found, try await put([(reference, ByteBuffer(bytes: bytes))])[0])
+        let reference = ChunkReference(hash: SHA256.hash(bytes), length: UInt32(length))
+        return (reference.hash, try await put([(reference, ByteBuffer(bytes: bytes))])[0])
     }
 
     func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer {
         guard let object = held.withLock({ $0[location.object] }) else { throw .notFound }
         return ByteBuffer(bytes: object.bytes[Int(location.offset)..<Int(location.offset) + Int(location.length)])
+    }
+
+    func source(_ location: ChunkLocation) -> any ChunkSource { Source(store: self, location: location) }
+
+    private final class Source: ChunkSource {
+        let store: MemoryChunkStore
+        let rest: Mutex<ChunkLocation>
+
+        init(store: MemoryChunkStore, location: ChunkLocation) {
+            self.store = store
+            rest = Mutex(location)
+        }
+
+        func next(_ count: Int) async throws(ChunkStoreError) -> ByteBuffer {
+            let piece = rest.withLock { rest in
+                let piece = ChunkLocation(object: rest.object, offset: rest.offset, length: min(UInt32(count), rest.length))
+                (rest.offset, rest.length) = (rest.offset + UInt64(piece.length), rest.length - piece.length)
+                return piece
+            }
+            return try await store.read(piece)
+        }
     }
 
     func remove(object: String) async throws(ChunkStoreError) { held.withLock { $0[object] = nil } }

@@ -6,7 +6,8 @@ import Synchronization
 
 /// Brings chunks into the cache: once for all who wait, checked, small ones many at a time.
 ///
-/// While the server is away, a chunk that somebody waits for is asked for again and again; whoever waits has a deadline.
+/// A long one is hashed and written while it arrives: neither the network nor the disk waits for the other. While the server is away,
+/// a chunk that somebody waits for is asked for again and again; whoever waits has a deadline.
 final class ChunkFetcher: Sendable {
     private let remote: Remote
     private let cache: ChunkCache
@@ -80,10 +81,11 @@ final class ChunkFetcher: Sendable {
         }
         guard let wanted = table.withLock({ $0.wanted[reference.hash] }) else { return }
         let namespace = wanted.namespace, lane: TransferLane = wanted.isPrefetch ? .prefetch : .reader
-        remote.engine.start(Remote.chunkRequest(namespace, reference), lane: lane) { [self] result in
+        let arrival = Arrival(ArrivingChunk(cache, reference))
+        remote.engine.start(Remote.chunkRequest(namespace, reference, into: arrival), lane: lane) { [self] result in
             storing.async { [self] in
                 do throws(RemoteError) {
-                    try store(reference, try Remote.body(try result.get()))
+                    try arrival.finish(result)
                     finish(reference, nil)
                 } catch { failed(reference, error) }
             }
@@ -140,18 +142,10 @@ final class ChunkFetcher: Sendable {
         }
     }
 
-    private func store(_ reference: ChunkReference, _ bytes: [UInt8]) throws(RemoteError) {
-        try bytes.withBytes { bytes throws(RemoteError) in try store(reference, bytes) }
-    }
-
     private func store(_ reference: ChunkReference, _ bytes: UnsafeRawBufferPointer) throws(RemoteError) {
-        guard bytes.count == Int(reference.length), SHA256.hash(bytes) == reference.hash else {
-            throw .invalidAnswer("a chunk with wrong bytes")
-        }
-        do throws(ChunkCacheError) { try cache.insert(reference, bytes) } catch {
-            // Room may come when unsent data were sent: as with a server that is away, whoever waits has a deadline.
-            throw error == .full ? .offline("the local cache is full") : .invalidAnswer("the chunk cache cannot take it: \(error)")
-        }
+        let isRight: Bool
+        do throws(ChunkCacheError) { isRight = try cache.insert(reference, bytes) } catch { throw RemoteError(error) }
+        guard isRight else { throw .wrongChunk }
     }
 
     private func finish(_ reference: ChunkReference, _ error: RemoteError?) {
@@ -177,5 +171,35 @@ final class ChunkFetcher: Sendable {
         }
         guard let pause else { return finish(reference, error) }
         storing.asyncAfter(deadline: .now() + pause) { [self] in start(reference) }
+    }
+}
+
+/// The exchange that brings one chunk.
+private final class Arrival: AnswerSink, @unchecked Sendable {      // the transfer's thread has it first, then who is told of the answer
+    private let chunk: ArrivingChunk
+    private var failure: ChunkCacheError?
+
+    init(_ chunk: ArrivingChunk) { self.chunk = chunk }
+
+    func take(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        do throws(ChunkCacheError) { try chunk.append(bytes) } catch { failure = error }
+        return failure == nil
+    }
+
+    func finish(_ result: Result<HTTPResponse, RemoteError>) throws(RemoteError) {
+        if let failure { throw RemoteError(failure) }
+        _ = try Remote.body(try result.get())
+        let isRight: Bool
+        do throws(ChunkCacheError) { isRight = try chunk.finish() } catch { throw RemoteError(error) }
+        guard isRight else { throw .wrongChunk }
+    }
+}
+
+extension RemoteError {
+    fileprivate static var wrongChunk: Self { .invalidAnswer("a chunk with wrong bytes") }
+
+    /// Room may come when unsent data were sent: as with a server that is away, whoever waits has a deadline.
+    fileprivate init(_ error: ChunkCacheError) {
+        self = error == .full ? .offline("the local cache is full") : .invalidAnswer("the chunk cache cannot take it: \(error)")
     }
 }

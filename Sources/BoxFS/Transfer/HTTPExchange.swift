@@ -17,6 +17,12 @@ enum TransferLane: Int, CaseIterable, Sendable {
     }
 }
 
+/// Takes the body of a success while it arrives, on the transfer's thread.
+protocol AnswerSink: AnyObject, Sendable {
+    /// - Returns: false: it takes no more, and the exchange fails.
+    func take(_ bytes: UnsafeRawBufferPointer) -> Bool
+}
+
 struct HTTPRequest: Sendable {
     enum Body: Sendable {
         case none
@@ -35,8 +41,10 @@ struct HTTPRequest: Sendable {
     /// The connection is given up when nothing moved on it for so long, in either direction (and some seconds that libcurl takes the mean
     /// of): it was forgotten on its way, or the server is stuck. More where the server may have to work before it answers.
     var silenceSeconds: Double = 8
-    /// A longer answer is an error: no server may fill our memory.
+    /// A longer answer is an error: no server may fill our memory, or the disk.
     var maximumAnswerBytes = 32 << 20
+    /// The answer has no body then.
+    var sink: (any AnswerSink)?
 }
 
 struct HTTPResponse: Sendable {

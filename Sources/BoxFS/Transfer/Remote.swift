@@ -71,16 +71,16 @@ final class Remote: Sendable {
             contentType: "application/octet-stream", timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload)
     }
 
-    /// A chunk as its difference from one that the namespace holds.
-    func putDelta(_ upload: UploadID, _ reference: ChunkReference, _ chunk: OpenChunk, _ changes: SegmentChanges) async throws(RemoteError) {
-        var body: [UInt8] = []
-        for range in changes.ranges {
-            body += ChunkDelta.header(range)
-            body += try Self.bytes(of: chunk, range)
-        }
-        _ = try await call(HTTPRequest(
-            method: "POST", path: "/v1/uploads/\(upload)/chunks/\(reference.hash)/delta?base=\(changes.base.hash)", body: .bytes(body),
-            contentType: "application/octet-stream", timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload)
+    /// Has a chunk of `length` bytes made of one that the namespace holds.
+    /// - Parameter delta: as `ChunkDelta` says.
+    /// - Returns: its hash, as the server found it.
+    func makeChunk(
+        _ namespace: NamespaceID, _ upload: UploadID, base: ChunkHash, length: Int, _ delta: [UInt8]
+    ) async throws(RemoteError) -> ChunkHash {
+        let answer: DeltaAnswer = try await decoded(call(HTTPRequest(
+            method: "POST", path: "/v1/namespaces/\(namespace)/uploads/\(upload)/deltas?base=\(base)&length=\(length)", body: .bytes(delta),
+            contentType: "application/octet-stream", timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload))
+        return answer.hash
     }
 
     private static func bytes(of chunk: OpenChunk, _ range: Range<Int>) throws(RemoteError) -> [UInt8] {
@@ -118,10 +118,10 @@ final class Remote: Sendable {
         return body
     }
 
-    static func chunkRequest(_ namespace: NamespaceID, _ reference: ChunkReference) -> HTTPRequest {
+    static func chunkRequest(_ namespace: NamespaceID, _ reference: ChunkReference, into sink: (any AnswerSink)? = nil) -> HTTPRequest {
         HTTPRequest(
             path: "/v1/namespaces/\(namespace)/chunks/\(reference.hash)", timeoutSeconds: 900,
-            maximumAnswerBytes: max(Int(reference.length), 64 << 10))
+            maximumAnswerBytes: max(Int(reference.length), 64 << 10), sink: sink)
     }
 
     static func chunksRequest(_ namespace: NamespaceID, _ references: [ChunkReference]) throws -> HTTPRequest {

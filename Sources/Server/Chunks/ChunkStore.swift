@@ -28,8 +28,9 @@ enum ChunkStoreError: Error, Sendable, Equatable {
 
 /// Keeps chunks' bytes. The rows say where; nothing here knows what a chunk is for.
 protocol ChunkStore: Sendable {
-    /// What became of a chunk whose hash the store found out itself: where it lies, nil if it is another than asked for or was not to be kept.
-    typealias Made = (found: ChunkHash, location: ChunkLocation?)
+    /// What became of a chunk that arrived: where it lies, nil if it is another than asked for or was not to be kept.
+    typealias Arrived = (found: ChunkHash, location: ChunkLocation?)
+    typealias Made = (hash: ChunkHash, location: ChunkLocation)
 
     /// Stores the chunks as one object: a single one by itself, several small ones as a pack. Durable when it returns.
     /// - Returns: in the order of `chunks`.
@@ -37,17 +38,25 @@ protocol ChunkStore: Sendable {
     /// Stores a chunk as an object while its bytes arrive, if its hash is right. Durable when it returns.
     /// - Parameter keeps: false: only finds the hash.
     /// - Throws: `ChunkStoreError`, and what `body` throws.
-    func put<Body: AsyncSequence>(_ reference: ChunkReference, arriving body: Body, keeps: Bool) async throws -> Made where Body.Element == ByteBuffer
-    /// Makes a chunk of another one and a delta, and stores it as an object if its hash is right. Durable when it returns.
+    func put<Body: AsyncSequence>(_ reference: ChunkReference, arriving body: Body, keeps: Bool) async throws -> Arrived where Body.Element == ByteBuffer
+    /// Makes a chunk of another one and a delta, and stores it as an object. Durable when it returns.
     /// - Parameters:
+    ///   - length: of the new chunk, bytes.
     ///   - delta: a body that `ChunkDelta` takes.
     ///   - pieces: of `delta`.
-    ///   - keeps: false: only finds the hash.
-    func put(
-        _ reference: ChunkReference, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece], keeps: Bool
+    func make(
+        _ length: Int, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece]
     ) async throws(ChunkStoreError) -> Made
     func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer
+    /// For a long chunk, which is sent on while it is read.
+    func source(_ location: ChunkLocation) -> any ChunkSource
     func remove(object: String) async throws(ChunkStoreError)
     /// All objects, for fsck and gc.
     func objects() async throws(ChunkStoreError) -> [StoredObject]
+}
+
+/// A chunk that is read piece by piece, by one task at a time.
+protocol ChunkSource: Sendable {
+    /// The next bytes: `count`, at the end fewer.
+    func next(_ count: Int) async throws(ChunkStoreError) -> ByteBuffer
 }

@@ -22,40 +22,49 @@ final class DirectoryChunkStore: ChunkStore {
     }
 
     private func folder(_ object: String) -> String { "\(root)/\(object.suffix(2))" }
-    private func path(_ object: String) -> String { "\(folder(object))/\(object)" }
+    func path(_ object: String) -> String { "\(folder(object))/\(object)" }
 
-    private func run<T: Sendable>(_ body: @escaping @Sendable () throws(ChunkStoreError) -> T) async throws(ChunkStoreError) -> T {
+    func run<T: Sendable>(_ body: @escaping @Sendable () throws(ChunkStoreError) -> T) async throws(ChunkStoreError) -> T {
         do { return try await threads.runIfActive(body) } catch { throw error as? ChunkStoreError ?? .io("\(error)") }
     }
 
     func put(_ chunks: [(reference: ChunkReference, bytes: ByteBuffer)]) async throws(ChunkStoreError) -> [ChunkLocation] {
         let object = Identifier<ObjectTag>.make().description
         return try await run { () throws(ChunkStoreError) in
-            let path = self.path(object)
-            let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-            guard descriptor >= 0 else { throw .system("creating an object") }
-            defer { close(descriptor) }
             var locations: [ChunkLocation] = []
-            var offset: UInt64 = 0
-            do throws(ChunkStoreError) {
+            try self.create(object) { descriptor in
+                var offset: UInt64 = 0
                 for (reference, bytes) in chunks {
-                    guard bytes.withUnsafeReadableBytes({ Self.write(descriptor, $0) }) else { throw .system("writing an object") }
+                    guard bytes.withUnsafeReadableBytes({ Self.write(descriptor, $0) }) else { return false }
                     locations.append(ChunkLocation(object: object, offset: offset, length: reference.length))
                     offset += UInt64(reference.length)
                 }
-                guard fdatasync(descriptor) == 0 else { throw .system("syncing an object") }
-                try Self.syncFolder(self.folder(object))
-            } catch {
-                unlink(path)
-                throw error
+                return true
             }
             return locations
         }
     }
 
+    /// Makes an object. Durable when it returns; after an error nothing is left.
+    /// - Parameter write: returns false, with errno, if not all could be written.
+    private func create(_ object: String, _ write: (Int32) -> Bool) throws(ChunkStoreError) {
+        let path = path(object)
+        let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw .system("creating an object") }
+        defer { close(descriptor) }
+        do throws(ChunkStoreError) {
+            guard write(descriptor) else { throw .system("writing an object") }
+            guard fdatasync(descriptor) == 0 else { throw .system("syncing an object") }
+            try Self.syncFolder(folder(object))
+        } catch {
+            unlink(path)
+            throw error
+        }
+    }
+
     func put<Body: AsyncSequence>(
         _ reference: ChunkReference, arriving body: Body, keeps: Bool
-    ) async throws -> Made where Body.Element == ByteBuffer {
+    ) async throws -> Arrived where Body.Element == ByteBuffer {
         let name = Identifier<ObjectTag>.make().description, object = HashedObject(keeps ? path(name) : nil)
         defer { object.discard() }      // a thread of the pool may let go of it later
         var count = 0
@@ -67,37 +76,42 @@ final class DirectoryChunkStore: ChunkStore {
         }
         guard count > 0 else { throw ChunkStoreError.wrongLength }
         let byteCount = count
-        return try await run { () throws(ChunkStoreError) in try self.finish(object, name, reference, byteCount) }
+        return try await run { () throws(ChunkStoreError) in
+            let (found, isKept) = try object.finish(byteCount == reference.length ? reference.hash : nil) { () throws(ChunkStoreError) in
+                try Self.syncFolder(self.folder(name))
+            }
+            guard isKept || found != reference.hash || byteCount == reference.length else { throw .wrongLength }
+            return (found, isKept ? ChunkLocation(object: name, offset: 0, length: reference.length) : nil)
+        }
     }
 
-    func put(
-        _ reference: ChunkReference, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece], keeps: Bool
+    func make(
+        _ length: Int, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece]
     ) async throws(ChunkStoreError) -> Made {
         let name = Identifier<ObjectTag>.make().description
         return try await run { () throws(ChunkStoreError) in
             let source = try self.open(base)
             defer { close(source) }
-            posix_fadvise(source, off_t(base.offset), off_t(base.length), POSIX_FADV_WILLNEED)      // the disk reads on while a part is hashed
-            let object = HashedObject(keeps ? self.path(name) : nil)
-            let length = Int(reference.length)
-            for start in stride(from: 0, to: length, by: DirectFile.partByteCount) {
-                let part = object.part(min(DirectFile.partByteCount, length - start))
-                let held = max(0, min(part.count, Int(base.length) - start))
-                guard Self.read(source, .init(rebasing: part[..<held]), at: Int(base.offset) + start) else { throw .tooShort(base) }
-                UnsafeMutableRawBufferPointer(rebasing: part[held...]).initializeMemory(as: UInt8.self, repeating: 0)
-                delta.withUnsafeReadableBytes { ChunkDelta.lay(pieces, of: $0, over: part, at: start) }
-                try object.write()
+            Self.expect(base, source)
+            return try DirectFile.withParts(of: length) { parts throws(ChunkStoreError) in
+                // The client that sent the delta writes the chunk before it hashes it (`Sealer`). On one machine they take turns at the disk.
+                var hasher = SHA256(), start = 0
+                for part in parts {
+                    let held = max(0, min(part.count, Int(base.length) - start))
+                    guard Self.read(source, .init(rebasing: part[..<held]), at: Int(base.offset) + start) else { throw .tooShort(base) }
+                    UnsafeMutableRawBufferPointer(rebasing: part[held...]).initializeMemory(as: UInt8.self, repeating: 0)
+                    delta.withUnsafeReadableBytes { ChunkDelta.lay(pieces, of: $0, over: part, at: start) }
+                    hasher.update(UnsafeRawBufferPointer(part))
+                    start += part.count
+                }
+                try self.create(name) { descriptor in
+                    var file = DirectFile(descriptor)
+                    for part in parts { guard file.append(UnsafeRawBufferPointer(part)) else { return false } }
+                    return true
+                }
+                return (hasher.finish(), ChunkLocation(object: name, offset: 0, length: UInt32(length)))
             }
-            return try self.finish(object, name, reference, length)
         }
-    }
-
-    private func finish(_ object: HashedObject, _ name: String, _ reference: ChunkReference, _ byteCount: Int) throws(ChunkStoreError) -> Made {
-        let (found, isKept) = try object.finish(byteCount == reference.length ? reference.hash : nil) { () throws(ChunkStoreError) in
-            try Self.syncFolder(folder(name))
-        }
-        guard isKept || found != reference.hash || byteCount == reference.length else { throw .wrongLength }
-        return (found, isKept ? ChunkLocation(object: name, offset: 0, length: reference.length) : nil)
     }
 
     private static func write(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Bool {
@@ -116,37 +130,6 @@ final class DirectoryChunkStore: ChunkStore {
         guard descriptor >= 0 else { throw .system("opening a folder") }
         defer { close(descriptor) }
         guard fsync(descriptor) == 0 else { throw .system("syncing a folder") }
-    }
-
-    private func open(_ location: ChunkLocation) throws(ChunkStoreError) -> Int32 {
-        let descriptor = Glibc.open(path(location.object), O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw errno == ENOENT ? .notFound : .system("opening an object") }
-        return descriptor
-    }
-
-    private static func read(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
-        var done = 0
-        while done < bytes.count {
-            let part = pread(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
-            if part < 0, errno == EINTR { continue }
-            guard part > 0 else { return false }
-            done += part
-        }
-        return true
-    }
-
-    func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer {
-        try await run { () throws(ChunkStoreError) in
-            let descriptor = try self.open(location)
-            defer { close(descriptor) }
-            var buffer = ByteBufferAllocator().buffer(capacity: Int(location.length))
-            let count = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: Int(location.length)) { bytes in
-                let wanted = UnsafeMutableRawBufferPointer(rebasing: bytes[..<Int(location.length)])
-                return Self.read(descriptor, wanted, at: Int(location.offset)) ? wanted.count : 0
-            }
-            guard count == Int(location.length) else { throw .tooShort(location) }
-            return buffer
-        }
     }
 
     func remove(object: String) async throws(ChunkStoreError) {
@@ -180,7 +163,7 @@ extension ChunkStoreError {
         return number == ENOSPC || number == EDQUOT ? .noSpace : .io("\(what): \(String(cString: strerror(number)))")
     }
 
-    fileprivate static func tooShort(_ location: ChunkLocation) -> Self { .io("object \(location.object) is shorter than its rows say") }
+    static func tooShort(_ location: ChunkLocation) -> Self { .io("object \(location.object) is shorter than its rows say") }
 }
 
 enum ObjectTag {}

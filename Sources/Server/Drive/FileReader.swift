@@ -43,21 +43,21 @@ struct FileReader: Sendable {
     }
 
     private func read(_ chunk: ChunkReference, _ range: Range<UInt64>, _ emit: (ByteBuffer) async throws -> Void) async throws {
-        let location = chunk.isHole ? nil : try await locate(chunk)
+        let source = chunk.isHole ? nil : drive.chunks.source(try await locate(chunk, range))
         var hasher = SHA256()
         var at = range.lowerBound
         while at < range.upperBound {
             let count = min(Self.pieceByteCount, range.upperBound - at)
             let piece: ByteBuffer
-            if let location {
-                piece = try await drive.chunks.read(ChunkLocation(object: location.object, offset: location.offset + at, length: UInt32(count)))
+            if let source {
+                piece = try await source.next(Int(count))
                 piece.withUnsafeReadableBytes { hasher.update($0) }
             } else {
                 piece = ByteBuffer(repeating: 0, count: Int(count))
             }
             at += count
             // The last piece of a damaged chunk is never given: a short answer is noticed, a wrong one is not.
-            if at == range.upperBound, location != nil, range.count == chunk.length {
+            if at == range.upperBound, source != nil, range.count == chunk.length {
                 guard hasher.finish() == chunk.hash else { throw DriveError.internalError("chunk \(chunk.hash) is damaged") }
                 return try await emit(piece)
             }
@@ -65,14 +65,11 @@ struct FileReader: Sendable {
         }
     }
 
-    private func locate(_ chunk: ChunkReference) async throws -> ChunkLocation {
-        try await drive.read { sql in
-            guard let row = try sql.first("""
-                SELECT c.object, c.byte_offset, c.length FROM namespace_chunks n JOIN chunks c ON c.hash = n.hash WHERE n.namespace = $1 AND n.hash = $2
-                """, [.id(namespace), .hash(chunk.hash)]), row.int(2) == Int64(chunk.length) else {
-                throw DriveError.internalError("chunk \(chunk.hash) is not there any more")
-            }
-            return ChunkLocation(object: row.text(0) ?? "", offset: UInt64(row.int(1)), length: UInt32(row.int(2)))
+    /// A slice of a chunk.
+    private func locate(_ chunk: ChunkReference, _ range: Range<UInt64>) async throws -> ChunkLocation {
+        guard let whole = try await drive.read({ try Drive.location($0, namespace, chunk.hash) }), whole.length == chunk.length else {
+            throw DriveError.internalError("chunk \(chunk.hash) is not there any more")
         }
+        return ChunkLocation(object: whole.object, offset: whole.offset + range.lowerBound, length: UInt32(range.count))
     }
 }
