@@ -57,8 +57,9 @@ import Testing
         func digest(_ text: String) throws -> String {
             try run("sh", ["-c", "printf %s '\(text)' | openssl dgst -sha256 -binary | base64"]).output.trimmingCharacters(in: .whitespacesAndNewlines)
         }
-        func login(_ body: String, digest: String) throws -> String {
-            try run("curl", ["-si", "-X", "POST", drive.url + "/v1/login", "-H", "Content-Digest: \(digest)", "-d", body]).output
+        func login(_ body: String, digest: String?, agent: String = "curl") throws -> String {
+            let field = digest.map { ["-H", "Content-Digest: \($0)"] } ?? []
+            return try run("curl", ["-si", "-X", "POST", drive.url + "/v1/login", "-A", agent] + field + ["-d", body]).output
         }
         let body = #"{"user":"ann","password":"secret of ann","device":"test"}"#, right = "sha-256=:\(try digest(body)):"
         let answer = try login(body, digest: right)
@@ -68,6 +69,9 @@ import Testing
         #expect(told.hasSuffix(": sha-256=:\(try digest(String(try #require(parts.last)))):"), "\(told)")
         let damaged = try login(body.replacing("test", with: "tesu"), digest: right)
         #expect(damaged.hasPrefix("HTTP/1.1 400") && damaged.contains(#""code":"digest-mismatch""#) && damaged.contains("ontent-"), "\(damaged)")
+        // A mount's body without one lost it on its way.
+        #expect(try login(body, digest: nil).hasPrefix("HTTP/1.1 200"))
+        for lost in [nil, "sha-25v=:AAAA:"] { #expect(try login(body, digest: lost, agent: "boxfs").contains(#""code":"digest-mismatch""#)) }
         #expect(try !call("GET", "/v1/tokens").2.contains("tesu"))
     }
 

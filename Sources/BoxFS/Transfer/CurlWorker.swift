@@ -13,6 +13,11 @@ final class CurlWorker {
     /// What the callbacks work on; lives for one exchange.
     final class Exchange {
         var answer: [UInt8] = []
+        var sink: (any AnswerSink)?
+        var received = 0
+        var isSuccess = false
+        /// A success in JSON has a digest.
+        var isJSON = false
         var maximumAnswerBytes = 0
         var isTooLong = false
         var retryAfterSeconds: Double?
@@ -53,6 +58,7 @@ final class CurlWorker {
         curl_easy_reset(curl)       // keeps the connection
         let exchange = Exchange(token)
         exchange.maximumAnswerBytes = request.maximumAnswerBytes
+        exchange.sink = request.sink
         let user = Unmanaged.passUnretained(exchange).toOpaque()
         var headers: UnsafeMutablePointer<curl_slist>?
         defer { curl_slist_free_all(headers) }
@@ -75,7 +81,7 @@ final class CurlWorker {
         }
         boxfs_curl_set_long(curl, CURLOPT_BUFFERSIZE, 512 << 10)
         boxfs_curl_set_long(curl, CURLOPT_UPLOAD_BUFFERSIZE, 1 << 20)
-        boxfs_curl_set_string(curl, CURLOPT_USERAGENT, "boxfs")
+        boxfs_curl_set_string(curl, CURLOPT_USERAGENT, ContentDigest.agent)
         boxfs_curl_set_string(curl, CURLOPT_NOPROXY, "localhost,127.0.0.1,::1")
         if let file = settings.certificateAuthorityFile { boxfs_curl_set_string(curl, CURLOPT_CAINFO, file) }
         boxfs_curl_set_offset(curl, CURLOPT_MAX_RECV_SPEED_LARGE, curl_off_t(settings.downloadLimit))
@@ -111,14 +117,15 @@ final class CurlWorker {
         let code = withExtendedLifetime(exchange) { curl_easy_perform(curl) }
         token.attach(nil)
         settings.counters.sent.add(UInt64(exchange.sent), ordering: .relaxed)
-        settings.counters.received.add(UInt64(exchange.answer.count), ordering: .relaxed)
+        settings.counters.received.add(UInt64(exchange.received), ordering: .relaxed)
         guard code == CURLE_OK else {
             if token.isCancelled { throw .cancelled }
             if code == CURLE_OPERATION_TIMEDOUT { settings.counters.silences.add(1, ordering: .relaxed) }
             if exchange.isTooLong { throw .invalidAnswer("the answer is longer than \(request.maximumAnswerBytes) bytes") }
             throw .offline("\(settings.server) cannot be reached: \(String(cString: curl_easy_strerror(code)))")
         }
-        if let digest = exchange.digest, !exchange.answer.withUnsafeBytes({ ContentDigest.agrees(digest, with: $0) }) {
+        let isWhole = exchange.digest.flatMap { digest in exchange.answer.withUnsafeBytes { ContentDigest.agrees(digest, with: $0) } }
+        guard isWhole ?? !(exchange.isSuccess && exchange.isJSON) else {
             throw .offline("the answer of \(settings.server) was damaged on its way")
         }
         var status = 0
@@ -134,19 +141,26 @@ private func exchange(_ user: UnsafeMutableRawPointer?) -> CurlWorker.Exchange {
 
 private func receiveBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ user: UnsafeMutableRawPointer?) -> Int {
     let exchange = exchange(user), length = size * count
-    guard exchange.answer.count + length <= exchange.maximumAnswerBytes else {
+    exchange.received += length
+    guard exchange.received <= exchange.maximumAnswerBytes else {
         exchange.isTooLong = true
         return 0
     }
-    exchange.answer.append(contentsOf: UnsafeRawBufferPointer(start: bytes, count: length))
+    let piece = UnsafeRawBufferPointer(start: bytes, count: length)
+    if exchange.isSuccess, let sink = exchange.sink { return sink.take(piece) ? length : 0 }
+    exchange.answer.append(contentsOf: piece)
     return length
 }
 
 private func receiveHeader(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ user: UnsafeMutableRawPointer?) -> Int {
     let exchange = exchange(user), length = size * count
     let text = String(decoding: UnsafeRawBufferPointer(start: bytes, count: length), as: UTF8.self), line = text.lowercased()
-    if line.hasPrefix("content-length:"), let announced = Int(line.dropFirst(15).filter(\.isNumber)) {
+    if line.hasPrefix("http/") {        // RFC 9112, section 4: version, space, three digits
+        exchange.isSuccess = line.split(separator: " ").dropFirst().first?.first == "2"
+    } else if exchange.sink == nil, line.hasPrefix("content-length:"), let announced = Int(line.dropFirst(15).filter(\.isNumber)) {
         exchange.answer.reserveCapacity(min(announced, exchange.maximumAnswerBytes))
+    } else if line.hasPrefix("content-type: \(HTTPRequest.json)") {
+        exchange.isJSON = true
     } else if line.hasPrefix("retry-after:") {
         exchange.retryAfterSeconds = Double(line.dropFirst(12).filter(\.isNumber))
     } else if line.hasPrefix("\(ContentDigest.name.lowercased()):") {

@@ -46,12 +46,11 @@ extension Request {
         return try await body.collect(upTo: bytes)
     }
 
-    /// - Throws: 400 when the body is not what its `Content-Digest` says (RFC 9530).
+    /// - Throws: 400 when the body is not what its `Content-Digest` says (RFC 9530), or has none and must have one.
     func json<T: Decodable>(_ type: T.Type, upTo bytes: Int = 4 << 20) async throws -> T {
         let body = try await collect(upTo: bytes)
-        if let digest = headers[.contentDigest], !body.withUnsafeReadableBytes({ ContentDigest.agrees(digest, with: $0) }) {
-            throw DriveError.digestMismatch
-        }
+        let isWhole = headers[.contentDigest].flatMap { digest in body.withUnsafeReadableBytes { ContentDigest.agrees(digest, with: $0) } }
+        guard isWhole ?? (headers[.userAgent] != ContentDigest.agent) else { throw DriveError.digestMismatch }
         return try JSONDecoder().decode(type, from: Data(body.readableBytesView))
     }
 
@@ -81,14 +80,15 @@ extension Response {
 
     /// Sends a chunk while it is read. What cannot be read at all is an error; what breaks off later is a short answer.
     static func chunk(_ location: ChunkLocation, of chunks: any ChunkStore) async throws -> Response {
-        let length = Int(location.length)
-        let pieces = stride(from: 0, to: length, by: chunkPieceByteCount).map { start in
-            ChunkLocation(object: location.object, offset: location.offset + UInt64(start), length: UInt32(min(chunkPieceByteCount, length - start)))
-        }
-        let first = try await chunks.read(pieces[0])
-        return immutable(.init(contentLength: length) { writer in
-            try await writer.write(first)
-            for piece in pieces.dropFirst() { try await writer.write(try await chunks.read(piece)) }
+        let source = chunks.source(location), first = try await source.next(chunkPieceByteCount)
+        return immutable(.init(contentLength: Int(location.length)) { writer in
+            var piece = first, left = Int(location.length)
+            while true {
+                left -= piece.readableBytes
+                try await writer.write(piece)
+                if left == 0 { break }
+                piece = try await source.next(chunkPieceByteCount)
+            }
             try await writer.finish(nil)
         })
     }
