@@ -9,14 +9,12 @@ import Shared
 final class ChunkLedger {
     private let sql: any SQLConnection
     private let namespace: NamespaceID
-    /// Change of the namespace's used bytes.
-    private var usedChange: Int64 = 0
-    /// What `settle` will write. A version that takes another's place has most chunks in common with it: those are never written.
-    private var stored: [ChunkHash: Int64] = [:], held: [ChunkReference: Int64] = [:]
+    private let counts: ChunkCounts
 
     init(_ sql: any SQLConnection, _ namespace: NamespaceID) {
         self.sql = sql
         self.namespace = namespace
+        counts = ChunkCounts(sql, namespace)
     }
 
     // MARK: Validation
@@ -155,21 +153,21 @@ final class ChunkLedger {
     }
 
     private func hold(_ content: Content, by change: Int64) throws {
-        if let inline = content.inline { countHeld(try unpack(Array(inline)), by: change) }
+        if let inline = content.inline { counts.addHeld(try unpack(Array(inline)), change) }
         for page in content.pages ?? [] {
             guard let data = try sql.first("SELECT data FROM manifest_pages WHERE hash = $1", [.hash(page)])?.blob(0) else {
                 throw DriveError.internalError("page \(page) is not there")
             }
             let held = try increase("namespace_pages", page, by: change)
-            if held == 0 || held == 1 && change > 0 { countHeld(try unpack(data), by: change) }
+            if held == 0 || held == 1 && change > 0 { counts.addHeld(try unpack(data), change) }
         }
     }
 
     private func count(_ content: Content, by change: Int64) throws {
         if let inline = content.inline {
             let chunks = try unpack(Array(inline))
-            countStored(chunks, by: change)
-            countHeld(chunks, by: change)
+            counts.addStored(chunks, change)
+            counts.addHeld(chunks, change)
         }
         for page in content.pages ?? [] {
             guard let row = try sql.first("SELECT data, reference_count FROM manifest_pages WHERE hash = $1", [.hash(page)]), let data = row.blob(0) else {
@@ -178,33 +176,15 @@ final class ChunkLedger {
             let chunks = try unpack(data)
             let references = row.int(1) + change
             try sql.execute("UPDATE manifest_pages SET reference_count = $1 WHERE hash = $2", [.integer(references), .hash(page)])
-            if references == 0 || references == 1 && change > 0 { countStored(chunks, by: change) }
+            if references == 0 || references == 1 && change > 0 { counts.addStored(chunks, change) }
             let held = try increase("namespace_pages", page, by: change)
-            if held == 0 || held == 1 && change > 0 { countHeld(chunks, by: change) }
+            if held == 0 || held == 1 && change > 0 { counts.addHeld(chunks, change) }
         }
-    }
-
-    private func countStored(_ chunks: [ChunkReference], by change: Int64) {
-        for chunk in chunks where !chunk.isHole { stored[chunk.hash, default: 0] += change }
-    }
-
-    private func countHeld(_ chunks: [ChunkReference], by change: Int64) {
-        for chunk in chunks where !chunk.isHole { held[chunk, default: 0] += change }
     }
 
     /// Writes the counts of chunks. The last that a transaction does with a ledger.
     /// - Returns: the change of the namespace's used bytes.
-    func settle() throws -> Int64 {
-        for (hash, change) in stored where change != 0 {
-            try sql.execute("UPDATE chunks SET reference_count = reference_count + $1 WHERE hash = $2", [.integer(change), .hash(hash)])
-        }
-        for (chunk, change) in held where change != 0 {
-            let count = try increase("namespace_chunks", chunk.hash, by: change)
-            if count == 0 { usedChange -= Int64(chunk.length) } else if count == change { usedChange += Int64(chunk.length) }
-        }
-        (stored, held) = ([:], [:])
-        return usedChange
-    }
+    func settle() throws -> Int64 { try counts.settle() }
 
     /// - Returns: the count after the change; a row of 0 is removed.
     private func increase(_ table: String, _ hash: ChunkHash, by change: Int64) throws -> Int64 {

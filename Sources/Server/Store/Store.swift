@@ -51,6 +51,19 @@ protocol SQLConnection {
 
 extension SQLConnection {
     func first(_ sql: String, _ arguments: [SQLValue]) throws -> SQLRow? { try query(sql, arguments).first }
+
+    /// Calls `body` with some of the values at a time, for a statement that is about many.
+    ///
+    /// A group has 1, 8 or 64 values, so that statements are few and stay prepared: the last value may stand in it several times.
+    func inGroups<Value>(_ values: [Value], _ body: (_ group: [Value]) throws -> Void) rethrows {
+        for start in stride(from: 0, to: values.count, by: 64) {
+            let group = Array(values[start..<min(start + 64, values.count)]), size = group.count == 1 ? 1 : group.count <= 8 ? 8 : 64
+            try body(group + repeatElement(group.last!, count: size - group.count))
+        }
+    }
+
+    /// `$first, $(first + 1), …`
+    func parameters(_ first: Int, count: Int) -> String { (first..<first + count).map { "$\($0)" }.joined(separator: ", ") }
 }
 
 /// What is left of a transaction after a power cut.
