@@ -79,7 +79,7 @@ import Testing
         let instruments = Instruments(), listener = TraceListener(TraceFilter(), process: 99, capacity: 10)
         func ask(_ inode: UInt64, process: Int32 = 7) {
             let account = request(.getattr, inode, process: process)
-            instruments.answered(account, error: 0, paths: instruments.paths(of: account) { "file \($0)" })
+            instruments.answered(account, at: Clock.now(), error: 0, paths: instruments.paths(of: account) { "file \($0)" })
         }
         ask(1)      // nobody listens yet
         #expect(instruments.listeners.add(listener))

@@ -19,11 +19,12 @@ final class Instruments: Sendable {
     let listeners = TraceListeners()
 
     /// - Parameters:
+    ///   - end: by `Clock`.
     ///   - error: the errno that was answered, 0 for a success.
     ///   - paths: of the call's inodes, looked up before the answer, after which they may change; nil unless somebody listens.
-    func answered(_ account: RequestAccount, error: Int32, paths: TracedPaths?) {
+    func answered(_ account: RequestAccount, at end: UInt64, error: Int32, paths: TracedPaths?) {
         let operation = account.call.operation, index = Int(operation.rawValue)
-        let time = Clock.now() - account.began - (paths?.nanoseconds ?? 0)
+        let whole = end - account.began, time = whole - min(whole, paths?.nanoseconds ?? 0)
         histograms[index].add(time)
         if error != 0 { errors.add(1, at: index * Self.errorCount + Int(min(max(error, 0), Self.largestError))) }
         if account.amount > 0 { amounts.add(UInt64(account.amount), at: index * 8) }

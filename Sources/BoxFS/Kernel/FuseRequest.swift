@@ -23,10 +23,13 @@ final class FuseRequest: RequestAccount, @unchecked Sendable {      // libfuse r
 
     deinit { fail(EIO) }
 
-    /// - Parameter error: the errno that `reply` answers, for the record.
+    /// - Parameters:
+    ///   - error: the errno that `reply` answers, for the record.
+    ///   - readsFile: the reply reads from the disk: it belongs to the request's time. Otherwise that ends before it, as the caller may go on,
+    ///     on this thread's processor, before the reply returns.
     /// - Returns: what libfuse says; -ENOENT when the kernel had given the request up.
     @discardableResult
-    func answer(error: Int32 = 0, _ reply: (fuse_req_t) -> Int32) -> Int32 {
+    func answer(error: Int32 = 0, readsFile: Bool = false, _ reply: (fuse_req_t) -> Int32) -> Int32 {
         let taken = pointer.withLock { pointer in
             defer { pointer = 0 }
             return pointer
@@ -34,8 +37,10 @@ final class FuseRequest: RequestAccount, @unchecked Sendable {      // libfuse r
         guard let request = fuse_req_t(bitPattern: taken) else { return 0 }
         let context = KernelContext.of(request)
         let paths = context.instruments.paths(of: self) { context.fileSystem.path(of: InodeNumber(rawValue: $0)) }
+        var end = Clock.now()
         let result = reply(request)
-        context.instruments.answered(self, error: result == -ENOENT ? EINTR : error, paths: paths)
+        if readsFile { end = Clock.now() }
+        context.instruments.answered(self, at: end, error: result == -ENOENT ? EINTR : error, paths: paths)
         return result
     }
 

@@ -115,7 +115,7 @@ extension FuseRequest {
         let spliceBytes = 128 << 10     // below, the pipe costs more than the copy (docs/PERFORMANCE.md)
         if pieces.count == 1, case .file(let file, let offset, let count) = pieces[0], count >= spliceBytes {
             amount = Int64(count)
-            answer { request in charge(.disk) { boxfs_reply_file(request, file.rawValue, off_t(offset), count) } }
+            answer(readsFile: true) { request in charge(.disk) { boxfs_reply_file(request, file.rawValue, off_t(offset), count) } }
             return
         }
         let total = pieces.reduce(0) { $0 + $1.count }
