@@ -1,3 +1,4 @@
+import CXattr
 import Foundation
 import Glibc
 import Testing
@@ -15,6 +16,8 @@ import Testing
         /// By the file's inode here, which lives as long as the replica: content and what was done.
         private(set) var owed: [UInt64: (content: String, what: String)] = [:]
         private(set) var calls = 0, closed = 0
+        /// The calls before which the mount was found dead, and those that failed with something else than that there is no such file.
+        private(set) var restarts: [Int] = [], failures: [String] = []
         static let deadlineSeconds = 3.0
 
         init(_ index: Int, _ mount: Mount, _ random: SeededGenerator, _ problems: Problems) {
@@ -26,6 +29,7 @@ import Testing
                 if !(mount.process?.isRunning ?? false) {
                     usleep(UInt32.random(in: 0...500_000, using: &random))
                     mount.kill()
+                    restarts.append(calls + 1)
                     do { try mount.start() } catch { return problems.expect(false, "\(error)") }
                 }
                 problems.within(Self.deadlineSeconds * 3, "a step of \(mount.path)") { step() }
@@ -41,12 +45,12 @@ import Testing
             case 0..<5: write(name(), O_WRONLY | O_CREAT | O_TRUNC)
             case 5..<7: write(name(), O_WRONLY)
             case 7: save(name())
-            case 8..<10: remove(name()) { unlink(mount($0)) }
+            case 8..<10: remove(name())
             case 10, 11:
                 let target = name(), source = name()
-                if source != target { remove(target) { rename(mount(source), mount($0)) } }
+                if source != target { rename(source, to: target) }
             case 12: mkdir(mount(["a", "b"].randomElement(using: &random)!), 0o755)
-            default: rename(mount("a"), mount("b"))
+            default: Glibc.rename(mount("a"), mount("b"))
             }
         }
 
@@ -54,7 +58,31 @@ import Testing
         private func bytes() -> [UInt8] { [0, UInt8(index)] + random.bytes([30, 3_000, 50_000].randomElement(using: &random)!) }
 
         private func write(_ name: String, _ flags: Int32) {
-            let bytes = bytes(), file = open(mount(name), flags, 0o644)
+            let bytes = bytes()
+            if flags & O_TRUNC != 0 { return overwrite(name, flags, bytes) }
+            write(bytes, to: open(mount(name), flags, 0o644), name)
+        }
+
+        /// Opening may have cut the file off, and then failed as the mount died over it.
+        private func overwrite(_ name: String, _ flags: Int32, _ bytes: [UInt8]) {
+            let before = inode(name), file = open(mount(name), flags, 0o644)
+            if let before, file < 0, didPerhaps(errno) { owed[before] = nil }
+            write(bytes, to: file, name)
+        }
+
+        private func inode(_ name: String) -> UInt64? {
+            var status = stat()
+            return stat(mount(name), &status) == 0 ? UInt64(status.st_ino) : nil
+        }
+
+        /// A call that failed with this may have done its work, if the mount died over it.
+        private func didPerhaps(_ error: Int32) -> Bool {
+            guard ![ENOENT, ENOTDIR, EISDIR, EEXIST].contains(error) else { return false }
+            failures.append("\(calls): \(String(cString: strerror(error)))")
+            return true
+        }
+
+        private func write(_ bytes: [UInt8], to file: Int32, _ name: String) {
             guard file >= 0 else { return }
             // Kept open over the close: says whether the file was still there when the close was done.
             let witness = open("/proc/self/fd/\(file)", O_RDONLY)
@@ -74,19 +102,25 @@ import Testing
         private func save(_ name: String) {
             let temporary = ".save\(index)-\(calls)"
             write(temporary, O_WRONLY | O_CREAT | O_EXCL)
-            remove(name) { rename(mount(temporary), mount($0)) }
+            rename(temporary, to: name)
         }
 
-        /// A call that takes the name from the file that has it.
-        private func remove(_ name: String, _ call: (String) -> Int32) {
+        private func remove(_ name: String) { takeName(name) { $0 == nil ? nil : unlink(mount(name)) } }
+
+        /// Over a file that is known, or over none: one that came there in between would be lost, and its owner not told.
+        private func rename(_ source: String, to target: String) {
+            takeName(target) { $0 == nil ? rename_to_new(mount(source), mount(target)) : Glibc.rename(mount(source), mount(target)) }
+        }
+
+        /// Makes a call that takes a name from the file that has it.
+        /// - Parameter call: is given the file's inode; returns nil if it does nothing.
+        private func takeName(_ name: String, _ call: (UInt64?) -> Int32?) {
             let file = open(mount(name), O_RDONLY)
             defer { if file >= 0 { close(file) } }
             var status = stat()
-            let isKnown = file >= 0 && fstat(file, &status) == 0
-            let result = call(name), error = errno
-            // Also a call that failed may have done it, if the mount died over it.
-            guard result == 0 || error != ENOENT && error != ENOTDIR && error != EISDIR else { return }
-            if isKnown { owed[UInt64(status.st_ino)] = nil }
+            let inode = file >= 0 && fstat(file, &status) == 0 ? UInt64(status.st_ino) : nil
+            guard let result = call(inode), result == 0 || didPerhaps(errno) else { return }
+            if let inode { owed[inode] = nil }
         }
     }
 
@@ -137,10 +171,13 @@ import Testing
         }
         let kept = try drive.keptContents()
         for user in users {
-            for (inode, owed) in user.owed where !kept.contains(owed.content) {
-                problems.expect(false, "lost: \(owed.content.prefix(8)), \(owed.what), inode \(inode)")
-            }
             let status = try user.mount.boxfs(["status", user.mount.path]).output
+            for (inode, owed) in user.owed where !kept.contains(owed.content) {
+                problems.expect(false, """
+                    lost: \(owed.content.prefix(8)), \(owed.what), inode \(inode); restarts: \(user.restarts), failures: \(user.failures)
+                    \(status)
+                    """)
+            }
             problems.expect(!status.contains("STOPPED"), status)
         }
         drive.stopServer()

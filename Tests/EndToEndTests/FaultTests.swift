@@ -38,7 +38,8 @@ import Testing
         reader.arguments = [path]
         reader.standardOutput = FileHandle.nullDevice
         reader.standardError = FileHandle.nullDevice
-        // Threads of Dispatch block signals, and a child would inherit that.
+        // Threads of Dispatch block signals, and a shell that starts the tests in the background has them ignore SIGINT: a child would inherit both.
+        signal(SIGINT, SIG_DFL)
         var all = sigset_t(), mine = sigset_t()
         sigfillset(&all)
         pthread_sigmask(SIG_UNBLOCK, &all, &mine)

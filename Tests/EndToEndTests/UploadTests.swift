@@ -64,7 +64,7 @@ import Testing
         #expect(try drive.chunkBytes() == 0)
         proxy.fault = .none
         try one.flush()
-        #expect(two.read("target") == bytes)
+        try eventually("it is seen elsewhere") { two.read("target") == bytes }
         let fsck = try drive.fsck()
         #expect(fsck.status == 0, "\(fsck.output)")
     }
