@@ -16,7 +16,10 @@ import Testing
         private(set) var open: [TreeText] = [[:]]
         private var next = 1
         private var seen = 0
-        private(set) var isDurable = true
+        private var isComingBack = false
+
+        /// The mount begins again, and may send what a crash left before it is known here.
+        func comesBack() { lock.withLock { isComingBack = true } }
 
         func add(_ tree: TreeText) {
             lock.withLock {
@@ -51,17 +54,24 @@ import Testing
                 places[tree, default: []].append(next)
                 next += 1
                 open = [tree]
+                isComingBack = false
                 return true
             }
         }
 
-        /// Whether the server may hold this tree: one that was passed, and not before the one it held last.
+        /// Whether the server may hold this tree: one that was passed, and not before the one it held last. Waits until it is known what a crash left.
         func mayBeSeen(_ tree: TreeText) -> Bool {
-            lock.withLock {
-                guard let place = places[tree]?.first(where: { $0 >= seen }) else { return false }
-                seen = place
-                return true
+            for _ in 0..<2_000 {
+                let (place, mayCome) = lock.withLock {
+                    let place = places[tree]?.first { $0 >= seen }
+                    seen = place ?? seen
+                    return (place, isComingBack)
+                }
+                if place != nil { return true }
+                guard mayCome else { return false }
+                usleep(10_000)
             }
+            return false
         }
 
         var last: TreeText { lock.withLock { open.last! } }
@@ -186,6 +196,7 @@ import Testing
         func comeBack() throws {
             crashes += 1
             mount.kill()
+            passed.comesBack()
             try problems.within(5, "boxfs mount") { try mount.start() }
             let found: TreeText
             do throws(Storm.Unreadable) { found = try Storm.tree(mount) } catch {
@@ -255,7 +266,7 @@ import Testing
             }
         }
         trouble.stop()
-        let (looks, reads) = (try watching.result(seconds: 30), try reading.result(seconds: 30))
+        let (looks, reads) = (try watching.result(seconds: 50), try reading.result(seconds: 30))
         if !(mount.process?.isRunning ?? false) { try? writer.comeBack() }
         try problems.within(40, "flush") { try mount.flush() }
         let last = try drive.serverTree()
