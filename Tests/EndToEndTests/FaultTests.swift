@@ -82,12 +82,11 @@ import Testing
             return (bytes, errno, Date().timeIntervalSince(start))
         }
         // A signal ends a reader at once (the last ones: none of them is near its deadline), and the deadline the others.
-        for (reader, signal) in zip(readers.suffix(3), [SIGINT, SIGTERM, SIGKILL]) {
-            problems.within(0, "a reader's end by signal \(signal)") {
-                Glibc.kill(reader.processIdentifier, signal)
-                reader.waitUntilExit()
-            }
-            problems.expect(reader.terminationReason == .uncaughtSignal, "it ended with status \(reader.terminationStatus)")
+        let signalled = zip(readers.suffix(3), [SIGINT, SIGTERM, SIGKILL])
+        for (reader, signal) in signalled { Glibc.kill(reader.processIdentifier, signal) }
+        for (reader, signal) in signalled {
+            problems.within(0, "a reader's end by signal \(signal)") { reader.waitUntilExit() }
+            problems.expect(reader.terminationReason == .uncaughtSignal, "by signal \(signal) it ended with status \(reader.terminationStatus)")
         }
         try worksOffline(mount, here, problems)
         try problems.expect(problems.within(1, "boxfs status") { try mount.boxfs(["status", mount.path]) }.status == 0)

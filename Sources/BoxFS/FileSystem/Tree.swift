@@ -54,7 +54,7 @@ final class Tree: @unchecked Sendable {
     /// Inodes that stay in memory though nothing here needs them, whether the kernel knows them or not; the others come back from their
     /// rows. So a walk after the kernel dropped its caches finds them.
     private let residentCount: Int
-    static let standardResidentCount = 32_768
+    static let standardResidentCount = 24_576
 
     init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache, residentCount: Int = Tree.standardResidentCount) throws {
         self.residentCount = residentCount
