@@ -60,6 +60,17 @@ import Testing
         #expect(try leftovers == [])
     }
 
+    /// What is here needs no room.
+    @Test func whatIsThereIsNotRefusedByAFullCache() throws {
+        let cache = try folder.cache(limit: 10_000)
+        try cache.insert(body)
+        cache.claimUnsent(body.hash)
+        try cache.insert(body)
+        let chunk = ArrivingChunk(cache, body.reference)
+        try append(body.bytes.dropLast() + [0], to: chunk)
+        #expect(try !chunk.finish() && cache.holdsOnDisk(body) && cache.usedBytes == 10_000)
+    }
+
     /// What is unsent fills the cache: there is no room, and none is taken. What is clean makes room.
     @Test func roomIsMadeOrNotTaken() throws {
         let cache = try folder.cache(limit: 25_000), other = Body(2, count: 20_000)

@@ -10,6 +10,8 @@ public final class ArrivingChunk: @unchecked Sendable {
     private var descriptor: Int32 = -1
     private var count = 0
     private var hasRoom = false
+    /// It came another way: it is only hashed. The file that is there may be on the disk, and this one would not be.
+    private var isHere = false
     /// nil: it is finished.
     private var hasher: SHA256? = SHA256()
 
@@ -26,10 +28,12 @@ public final class ArrivingChunk: @unchecked Sendable {
     /// What is longer than the chunk is passed over: it will not be one.
     /// - Throws: `.full` if the cache or the disk is, and nothing clean is left to evict.
     public func append(_ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
+        if count == 0 { isHere = cache.state.withLock { $0.holds(reference) } }
         count += bytes.count
         guard count <= reference.length else { return }
-        try open()
         hasher!.update(bytes)
+        if isHere { return }
+        try open()
         var done = 0
         while done < bytes.count {
             let written = write(descriptor, bytes.baseAddress! + done, bytes.count - done)
@@ -59,9 +63,8 @@ public final class ArrivingChunk: @unchecked Sendable {
 
     /// - Returns: whether these were the chunk's bytes, and it is in the cache now.
     public func finish() throws(ChunkCacheError) -> Bool {
-        guard descriptor >= 0, count == reference.length, hasher.take()!.finish() == reference.hash else { return false }
-        // What came another way meanwhile may be on the disk, and this is not.
-        if cache.state.withLock({ $0.holds(reference) }) {
+        guard count > 0, count == reference.length, hasher.take()!.finish() == reference.hash else { return false }
+        if isHere || cache.state.withLock({ $0.holds(reference) }) {
             discard()
             return true
         }
