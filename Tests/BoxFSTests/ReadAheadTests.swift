@@ -22,4 +22,15 @@ import Testing
         #expect(reader.window(offset: 100 * Self.slot, count: 4096) == nil)
         #expect(reader.window(offset: 3 * Self.slot, count: 4096) == nil)
     }
+
+    /// A database's reads, here and there in a file, are none of a sequential reader, however often one lies near the one before.
+    @Test func whoReadsHereAndThereMakesNobodyReadAhead() {
+        var reader = ReadAhead(), generator = SystemRandomNumberGenerator()
+        for _ in 0..<4000 {
+            let page = Int64.random(in: 16..<1024, using: &generator)
+            let isNear = Bool.random(using: &generator)
+            let offset = (isNear ? 0 : 100 * Self.slot) + page * 64 * 1024
+            #expect(reader.window(offset: offset, count: 4096) == nil)
+        }
+    }
 }

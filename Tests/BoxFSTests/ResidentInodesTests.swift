@@ -107,6 +107,8 @@ final class NothingElsewhere: MissingFetcher {
     }
     func prefetch(_ chunks: [ChunkReference], for inode: InodeNumber) {}
     func attributesChanged(_ inode: InodeNumber) {}
+    let movedNames = Mutex<[String]>([])
+    func moved(_ places: [(InodeNumber, String)]) { movedNames.withLock { $0 += places.map(\.1) } }
     func versions(of file: NodeID) -> [VersionInformation]? { nil }
     func removed(from folder: NodeID) -> [TrashItem]? { nil }
     func takeContent(of version: VersionID) -> [ChunkReference]? { nil }

@@ -113,4 +113,52 @@ import Testing
         let isPending = try system.tree.lock.withLock { () throws(FileSystemError) in try system.tree.isPending(inode) }
         #expect(!isPending)
     }
+
+    /// Removed elsewhere, written here, and back by an edit elsewhere before the file is closed: what was written stays, and meets the edit on the server.
+    @Test func whatIsBeingWrittenStaysWhenItsFileComesBack() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let tree = system.tree, root = try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(.root).id }
+        try remove(at: 10, from: root)
+        try [0xAB as UInt8].withUnsafeBytes { try system.write(handle, offset: 0, $0) }
+        let theirs = try version(11, Content(Manifest(chunks: [chunk(1)])))
+        try Self.apply(theirs, [Entry(parent: root, name: "file", node: node.id, sequence: 11)], to: tree, home)
+        #expect(inode.links == 1)
+        try system.flush(handle)
+        #expect(inode.size == 1)
+        #expect(try ResidentInodesTests.bytes(system.read(handle, offset: 0, count: 1)) == [0xAB])
+        try acknowledge()
+        #expect(inode.version == theirs.version, "what waited is applied after the answer")
+    }
+
+    /// A file that came back is a file like any other: removed here, what an open descriptor still writes does not bring it back.
+    @Test func whatIsRemovedHereStaysAwayThoughItWasOnceRemovedElsewhere() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let tree = system.tree, root = try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(.root).id }
+        try remove(at: 10, from: root)
+        try Self.apply(version(11, .empty), [Entry(parent: root, name: "file", node: node.id, sequence: 11)], to: tree, home)
+        try system.unlink(.root, "file", caller: caller)
+        try [0xAB as UInt8].withUnsafeBytes { try system.write(handle, offset: 0, $0) }
+        try system.flush(handle)
+        #expect(inode.links == 0)
+    }
+
+    /// The kernel knows another file by the name that is renamed: it has not heard yet that the name leads elsewhere.
+    @Test func whatTheKernelMovesWithoutKnowingBetterIsLookedUpAgain() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let tree = system.tree
+        try system.rename(.root, "file", .root, "other", flags: 0, caller: caller)
+        #expect(fetcher.movedNames.withLock { $0 } == [])
+        let events = tree.lock.withLock { tree.willTell([.entry("other", in: .root)]) }
+        try system.rename(.root, "other", .root, "third", flags: 0, caller: caller)
+        #expect(fetcher.movedNames.withLock { $0 } == ["other", "third"])
+        tree.lock.withLock { tree.told(events) }
+        try system.rename(.root, "third", .root, "fourth", flags: 0, caller: caller)
+        #expect(fetcher.movedNames.withLock { $0 } == ["other", "third"])
+    }
+
+    private func remove(at sequence: Int64, from parent: NodeID) throws {
+        var gone = node
+        (gone.sequence, gone.links, gone.deleted) = (sequence, 0, true)
+        try Self.apply(gone, [Entry(parent: parent, name: "file", node: node.id, sequence: sequence, deleted: true)], to: system.tree, home)
+    }
 }

@@ -18,6 +18,8 @@ import Testing
         private(set) var calls = 0, closed = 0
         /// The calls before which the mount was found dead, and those that failed with something else than that there is no such file.
         private(set) var restarts: [Int] = [], failures: [String] = []
+        /// How often a call took the name of another file than was seen there.
+        private(set) var mistaken = 0
         static let deadlineSeconds = 3.0
 
         init(_ index: Int, _ mount: Mount, _ random: SeededGenerator, _ problems: Problems) {
@@ -28,13 +30,17 @@ import Testing
             while Date() < end, problems.all.count < 5 {
                 if !(mount.process?.isRunning ?? false) {
                     usleep(UInt32.random(in: 0...500_000, using: &random))
-                    mount.kill()
-                    restarts.append(calls + 1)
-                    do { try mount.start() } catch { return problems.expect(false, "\(error)") }
+                    do { try restart() } catch { return problems.expect(false, "\(error)") }
                 }
                 problems.within(Self.deadlineSeconds * 3, "a step of \(mount.path)") { step() }
                 usleep(UInt32.random(in: 0...20_000, using: &random))
             }
+        }
+
+        func restart() throws {
+            mount.kill()
+            restarts.append(calls + 1)
+            try mount.start()
         }
 
         private func name() -> String { ["", "", "a/", "b/"].randomElement(using: &random)! + "f\(Int.random(in: 0..<6, using: &random))" }
@@ -113,14 +119,31 @@ import Testing
         }
 
         /// Makes a call that takes a name from the file that has it.
+        ///
+        /// The call says a name, not a file: a change from elsewhere may have put another one there since it was opened, or before, if the kernel
+        /// has not heard of it. Then that one is this mount's to lose, and is found by what is left in the tree.
         /// - Parameter call: is given the file's inode; returns nil if it does nothing.
         private func takeName(_ name: String, _ call: (UInt64?) -> Int32?) {
             let file = open(mount(name), O_RDONLY)
             defer { if file >= 0 { close(file) } }
             var status = stat()
             let inode = file >= 0 && fstat(file, &status) == 0 ? UInt64(status.st_ino) : nil
+            let names = inode == nil ? 0 : count_names(file)
             guard let result = call(inode), result == 0 || didPerhaps(errno) else { return }
-            if let inode { owed[inode] = nil }
+            guard let inode else { return }
+            owed[inode] = nil
+            let left = count_names(file)
+            if left >= 0, left != names - 1 { forgetWhatIsNotListed() }
+        }
+
+        private func forgetWhatIsNotListed() {
+            guard let top = try? FileManager.default.contentsOfDirectory(atPath: mount.path) else { return }
+            mistaken += 1
+            let below = ["a", "b"].flatMap { folder in
+                ((try? FileManager.default.contentsOfDirectory(atPath: mount(folder))) ?? []).map { "\(folder)/\($0)" }
+            }
+            let listed = Set((top + below).compactMap(inode))
+            owed = owed.filter { listed.contains($0.key) }
         }
     }
 
@@ -148,10 +171,7 @@ import Testing
         let working = users.map { user in Waiting { user.work(until: end) } }
         for each in working { try each.result(seconds: Storm.seconds + 60) }
         trouble.stop()
-        for mount in mounts where !(mount.process?.isRunning ?? false) {
-            mount.kill()
-            try mount.start()
-        }
+        for user in users where !(user.mount.process?.isRunning ?? false) { try user.restart() }
         for mount in mounts { try problems.within(40, "flush of \(mount.path)") { try mount.flush() } }
         var seen: [TreeText?] = [], right: TreeText = [:]
         do {
@@ -183,8 +203,9 @@ import Testing
         drive.stopServer()
         let fsck = try drive.fsck()
         problems.expect(fsck.status == 0, "\(fsck.output)")
+        let mistaken = users.reduce(0) { $0 + $1.mistaken }
         let copies = right.keys.filter { $0.contains("conflicted copy") }.count
-        print("converge storm of \(count): \(users.map(\.calls)) calls, \(users.map(\.closed)) closes, \(right.count) entries, \(copies) conflicted copies, \(trouble.counts)")
+        print("converge storm of \(count): \(users.map(\.calls)) calls, \(users.map(\.closed)) closes, \(right.count) entries, \(copies) conflicted copies, \(mistaken) names taken from another file than was seen, \(trouble.counts)")
         problems.report()
     }
 

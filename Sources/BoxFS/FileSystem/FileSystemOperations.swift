@@ -91,6 +91,8 @@ protocol KernelNotifications: AnyObject, Sendable {
     func invalidate(entry name: String, in parent: InodeNumber)
     /// An entry is gone: as `invalidate`, and watchers see a deletion.
     func delete(entry name: String, of child: InodeNumber, in parent: InodeNumber)
+    /// Called when the kernel has heard all of the above.
+    func afterwards(_ done: @escaping @Sendable () -> Void)
     /// Lets programs that watch folders see changes that were told by the calls above, after those.
     func replay(_ changes: [RemoteChange])
 }

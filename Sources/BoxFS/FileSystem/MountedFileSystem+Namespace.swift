@@ -130,7 +130,10 @@ extension MountedFileSystem {
         if inode.links == 0, !inode.isDirectory, (try? tree.place(of: inode.number)) ?? nil != nil { inode.links = 1 }
         inode.changed = time
         tree.markDirty(inode)
-        if inode.links == 0 { inode.file?.hasUnlogged = false }
+        if inode.links == 0 {
+            inode.wasRemovedElsewhere = false
+            inode.file?.hasUnlogged = false
+        }
     }
 
     func rename(
@@ -186,6 +189,13 @@ extension MountedFileSystem {
         tree.markDirty(inode)
         entriesChanged(from, now)
         entriesChanged(to, now)
+        moved((from.number, name), (to.number, newName))
+    }
+
+    /// The kernel gives the new name to the inode that it knew by the old one, which may not be the one that was moved here: it goes by what it was
+    /// told (d_move, fs/dcache.c), and may not have heard of the latest change from elsewhere.
+    private func moved(_ places: (InodeNumber, String)...) {
+        if tree.untoldEntries > 0 { fetcher.moved(places) }
     }
 
     private func swap(_ one: Inode, _ from: Inode, _ name: String, _ other: Inode, _ to: Inode, _ otherName: String) throws(FileSystemError) {
@@ -206,6 +216,7 @@ extension MountedFileSystem {
         }
         entriesChanged(from, now)
         entriesChanged(to, now)
+        moved((from.number, name), (to.number, otherName))
     }
 
     // MARK: Rows

@@ -38,6 +38,8 @@ protocol MissingFetcher: AnyObject, Sendable {
     func takeContent(of version: VersionID) -> [ChunkReference]?
     /// The kernel's copy of the inode's attributes is out of date, by a call that does not tell it so.
     func attributesChanged(_ inode: InodeNumber)
+    /// Has the kernel look these names up again, once it has the answer to the call that moved them. Under `Tree.lock`.
+    func moved(_ places: [(InodeNumber, String)])
     /// statfs(2)'s numbers: bytes that may be stored (nil: no limit) and bytes stored.
     var quota: (limit: UInt64?, used: UInt64) { get }
 }

@@ -3,6 +3,8 @@
 /// many a reader wants no more than a file's head.
 struct ReadAhead: Sendable {
     static let maximumChunks = 16
+    /// How many requests of its own length a sequential reader's request may lie away from where the one before ended.
+    private static let outOfOrderRequests: Int64 = 8
 
     private var nextOffset: Int64 = 0
     /// Where the last read began: one that waited for its chunk comes a second time.
@@ -15,8 +17,8 @@ struct ReadAhead: Sendable {
         let slot = Int(offset) / FileContent.slotByteCount
         defer { lastOffset = offset }
         if offset == lastOffset { return nil }
-        // The kernel sends its own read-ahead in parallel, so that requests come a little out of order.
-        let isSequential = abs(offset - nextOffset) <= 4 << 20
+        // The kernel sends its own read-ahead in parallel, so that requests, which are long then, come a little out of order.
+        let isSequential = abs(offset - nextOffset) <= min(Self.outOfOrderRequests * Int64(count), Int64(FileContent.slotByteCount))
         nextOffset = max(offset + Int64(count), isSequential ? nextOffset : 0)
         guard isSequential else {
             (chunks, announced) = (0, slot)

@@ -33,6 +33,8 @@ final class Tree: @unchecked Sendable {
     /// The newest log record, and the newest that is part of a commit under way.
     var lastLog: Int64 = 0
     var lastCut: Int64 = 0
+    /// Changes of entries that came from elsewhere and that the kernel has not heard of yet.
+    var untoldEntries = 0
     /// Handles that may write.
     var openWriters = 0
     /// Changes lie in the open transaction.

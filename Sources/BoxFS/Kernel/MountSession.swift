@@ -178,6 +178,8 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
         }
     }
 
+    func afterwards(_ done: @escaping @Sendable () -> Void) { notifications.async(execute: done) }
+
     func replay(_ changes: [RemoteChange]) {
         notifications.async { [self] in context.replay.add(changes) }
     }

@@ -113,6 +113,6 @@ extension Tree {
             try applier.applyDeferred()
             events += applier.events
         }
-        return events
+        return willTell(events)
     }
 }

@@ -56,6 +56,7 @@ struct FeedApplier {
         // Our changes of a folder's entries move its times, and the server does not know those yet that wait.
         if inode.isDirectory, try tree.isPending(entriesOf: inode.id) { (inode.modified, inode.changed) = (before.modified, before.changed) }
         inode.links = node.links
+        inode.wasRemovedElsewhere = false
         if dataChanged { try replaceContent(inode, node.version, node.content ?? .empty) }
         tree.markDirty(inode)
         if dataChanged || inode.attributes != before { events.append(.inode(inode.number, data: dataChanged)) }
@@ -149,10 +150,15 @@ struct FeedApplier {
     /// What was removed here stands on the server all the same: an edit elsewhere won. What was written here before it was removed is taken back
     /// with it, and not sent: its rows may be gone by now. So it has nothing until its node's row comes, which may have to wait; but what an entry
     /// names is there.
+    ///
+    /// What was removed elsewhere and is being written here keeps what is written: it meets the other edit on the server.
     private mutating func revive(_ inode: Inode) throws(FileSystemError) {
+        let keepsContent = inode.wasRemovedElsewhere ? try tree.isPending(inode) : false
         inode.links = 1
         inode.wasRemovedElsewhere = false
-        if inode.isRegular {
+        if keepsContent {
+            if let node = nodes[inode.id] { try wait(node) }
+        } else if inode.isRegular {
             try tree.change {
                 try $0.cachedStatement(sql: "DELETE FROM log WHERE node = ? AND kind = ? AND id > ?")
                     .execute(arguments: [inode.id.data, LogKind.content.rawValue, tree.lastCut])

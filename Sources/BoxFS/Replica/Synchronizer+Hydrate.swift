@@ -124,7 +124,7 @@ extension Synchronizer {
                     inode.hydration = .complete
                     tree.markDirty(inode)
                 }
-                return applier.events
+                return tree.willTell(applier.events)
             }
             guard let events else { return false }
             notify(events)

@@ -75,7 +75,7 @@ extension Synchronizer {
             namespace.cursor = page.cursor
             if !page.more { namespace.caughtUp = page.cursor }
             try tree.save(namespace)
-            return (applier.events, isNews ? try tree.remoteChanges(applier.events) : [])
+            return (tree.willTell(applier.events), isNews ? try tree.remoteChanges(applier.events) : [])
         }
         notify(events, shown: shown)
     }

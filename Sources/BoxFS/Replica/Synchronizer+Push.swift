@@ -273,7 +273,7 @@ extension Synchronizer {
               try !tree.isPending(entry: name, in: parent) else { return nil }
         try tree.change { try MountedFileSystem.deleteEntry($0, directory.number, name) }
         directory.directoryVersion += 1
-        notify([.entry(name, in: directory.number)])
+        notify(tree.willTell([.entry(name, in: directory.number)]))
         return inode
     }
 

@@ -134,10 +134,15 @@ final class Synchronizer: MissingFetcher {
         if error == nil, !wasConnected { hydrateSignal.raise() }
     }
 
-    /// - Parameter shown: what of it was done elsewhere just now, for those who watch.
+    /// - Parameters:
+    ///   - events: those of entries from `Tree.willTell`.
+    ///   - shown: what of it was done elsewhere just now, for those who watch.
     func notify(_ events: [KernelEvent], shown: [RemoteChange] = []) {
         guard !events.isEmpty, let notifier = notifier.withLock({ $0 }) else { return }
-        defer { if !shown.isEmpty { notifier.replay(shown) } }
+        defer {
+            if events.contains(where: \.isOfEntry) { notifier.afterwards { [tree] in tree.lock.withLock { tree.told(events) } } }
+            if !shown.isEmpty { notifier.replay(shown) }
+        }
         for event in events {
             switch event {
             case .inode(let number, let data): notifier.invalidate(number, data: data)
@@ -149,6 +154,8 @@ final class Synchronizer: MissingFetcher {
 
     func attributesChanged(_ inode: InodeNumber) { notify([.inode(inode, data: false)]) }
 
+    func moved(_ places: [(InodeNumber, String)]) { notify(tree.willTell(places.map { .entry($1, in: $0) })) }
+
     var quota: (limit: UInt64?, used: UInt64) {
         state.withLock { $0.isOverQuota ? (min($0.quota.limit ?? 0, $0.quota.used), $0.quota.used) : $0.quota }
     }
@@ -159,6 +166,18 @@ enum KernelEvent: Sendable {
     case inode(InodeNumber, data: Bool)
     case entry(String, in: InodeNumber)
     case deleted(String, of: InodeNumber, in: InodeNumber)
+
+    var isOfEntry: Bool { if case .inode = self { false } else { true } }
+}
+
+extension Tree {
+    /// Entries of these events are changed here, and the kernel is going to hear of it. Under the lock under which they changed.
+    func willTell(_ events: [KernelEvent]) -> [KernelEvent] {
+        untoldEntries += events.count(where: \.isOfEntry)
+        return events
+    }
+
+    func told(_ events: [KernelEvent]) { untoldEntries -= events.count(where: \.isOfEntry) }
 }
 
 /// Wakes one waiting task; raised while nobody waits, it wakes the next wait at once.

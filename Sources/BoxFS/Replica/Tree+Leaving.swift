@@ -49,7 +49,7 @@ extension Tree {
             if let name = namespace.name { events.append(.entry(name, in: parent)) }
         }
         try commit()
-        return events
+        return willTell(events)
     }
 
     /// The chunks of all contents that are here. Needs no lock: what comes meanwhile may be missing.
