@@ -165,6 +165,38 @@ public final class ChunkCache: Sendable {
         return UInt64(reference.length)
     }
 
+    /// Takes over a sealed segment's bytes with one claim.
+    /// - Parameters:
+    ///   - reference: theirs.
+    ///   - synced: they are on the disk when it returns.
+    /// - Returns: as `adopt(fileAt:as:)`.
+    public func adopt(_ bytes: [UInt8], as reference: ChunkReference, synced: Bool) throws(ChunkCacheError) -> UInt64 {
+        let name = temporaryPath()
+        let descriptor = Glibc.open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { throw .io("creating a chunk file: errno \(errno)") }
+        defer { close(descriptor) }
+        var file = DirectFile(descriptor, isDirect: false)
+        guard bytes.withUnsafeBytes({ file.append($0) }), !synced || fdatasync(descriptor) == 0 else {
+            let error = errno
+            unlink(name)
+            throw error == ENOSPC || error == EDQUOT ? .full : .io("writing a chunk file: errno \(error)")
+        }
+        let counted = try adopt(fileAt: name, as: reference)
+        if synced { try syncFolder(of: reference.hash) }
+        return counted
+    }
+
+    private func syncFolder(of hash: ChunkHash) throws(ChunkCacheError) {
+        let descriptor = Glibc.open(String(path(hash).dropLast(hash.description.count + 1)), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        defer { if descriptor >= 0 { close(descriptor) } }
+        guard descriptor >= 0, fsync(descriptor) == 0 else {
+            markSent([hash])
+            throw .io("syncing a folder of chunks: errno \(errno)")
+        }
+    }
+
+    func temporaryPath() -> String { "\(directory)/chunks/\(nextTemporary.add(1, ordering: .relaxed).newValue).part" }
+
     /// Makes a file of unknown content a clean chunk, if it can be one; it goes in any case.
     public func takeOver(fileAt path: String) {
         defer { unlink(path) }

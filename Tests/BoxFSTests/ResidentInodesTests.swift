@@ -90,6 +90,7 @@ import Testing
         pieces.flatMap { piece -> [UInt8] in
             switch piece {
             case .zeros(let count): return [UInt8](repeating: 0, count: count)
+            case .bytes(let bytes): return Array(bytes)
             case .file(let descriptor, let offset, let count):
                 var bytes = [UInt8](repeating: 0, count: count)
                 return pread(descriptor.rawValue, &bytes, count, off_t(offset)) == count ? bytes : []

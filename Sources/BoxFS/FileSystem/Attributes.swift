@@ -79,11 +79,13 @@ struct FileSystemStatistics: Sendable {
 /// Bytes that answer a read, in order. Files stay open while the value lives.
 enum ReadPiece: Sendable {
     case file(OpenDescriptor, offset: Int64, count: Int)
+    case bytes(ArraySlice<UInt8>)
     case zeros(count: Int)
 
     var count: Int {
         switch self {
         case .file(_, _, let count), .zeros(let count): count
+        case .bytes(let bytes): bytes.count
         }
     }
 }

@@ -240,6 +240,7 @@ extension MountedFileSystem {
         for piece in pieces {
             switch piece {
             case .zeros(let count): bytes.append(contentsOf: repeatElement(0, count: count))
+            case .bytes(let part): bytes += part
             case .file(let descriptor, let offset, let count):
                 let part = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
                     done = max(0, pread(descriptor.rawValue, buffer.baseAddress, count, off_t(offset)))

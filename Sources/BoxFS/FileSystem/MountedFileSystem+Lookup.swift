@@ -146,6 +146,7 @@ extension MountedFileSystem {
         inode.touch(file.takeWriteTime() ?? .now())
         file.hasUnlogged = true
         tree.markContentDirty(inode)
+        if tree.dirtyContents.count >= Tree.maximumDirtyContents { try tree.commit() }
         if !options.posixOwners, inode.mode & 0o6000 != 0 || inode.xattrs[Self.capabilities] != nil { try dropPrivileges(inode) }
     }
 

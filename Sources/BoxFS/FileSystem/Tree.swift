@@ -27,6 +27,8 @@ final class Tree: @unchecked Sendable {
     private(set) var lookups: [InodeNumber: UInt64] = [:]
     private var trimAt: Int
     var dirty: [Inode] = []
+    /// So many contents are written by one transaction at most: it holds the bytes of small ones, and its space is set aside (`DatabaseRoom`).
+    static let maximumDirtyContents = 64
     /// Content whose manifest or segments changed since the last commit.
     var dirtyContents: [Inode] = []
     var nextInode: UInt64 = 2

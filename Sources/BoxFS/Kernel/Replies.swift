@@ -126,6 +126,7 @@ extension FuseRequest {
         for piece in pieces {
             switch piece {
             case .zeros(let count): memset(buffer + at, 0, count)
+            case .bytes(let bytes): bytes.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: buffer + at, count: bytes.count).copyMemory(from: $0) }
             case .file(let file, let offset, let count):
                 try charge(.disk) { () throws(FileSystemError) in
                     var done = 0

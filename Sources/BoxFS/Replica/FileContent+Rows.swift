@@ -69,7 +69,7 @@ extension FileContent {
             }
             savedPages = pages
             savedSegments = segments
-            savedRows = Rows(slotChanges: slotChanges, size: size, lengths: segments.mapValues(\.length))
+            savedRows = Rows(slotChanges: slotChanges, size: size, lengths: segments.mapValues(\.length), revisions: segments.mapValues(\.revision))
             removable += abandoned
             abandoned = []
         }

@@ -105,7 +105,7 @@ final class Replica: Sendable {
             // After a power cut rows may name a chunk whose file has its old name only.
             if Int64(name) == nil { unlink("\(folder)/dirty/\(name)") } else { cache.takeOver(fileAt: "\(folder)/dirty/\(name)") }
         }
-        let store = SegmentStore(directory: folder + "/dirty", firstFile: last + 1)
+        let store = SegmentStore(directory: folder + "/dirty", firstFile: last + 1) { [database] in database.hasRoom }
         let tree = try Tree(database: database, segments: store, cache: cache, residentCount: residentCount)
         try tree.lock.withLock { () throws(FileSystemError) in try tree.recover() }
         return (database, cache, tree)

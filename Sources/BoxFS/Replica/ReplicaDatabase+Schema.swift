@@ -1,14 +1,16 @@
 extension ReplicaDatabase {
     /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
-    static let formatVersion = 4
+    static let formatVersion = 5
 
-    /// By the format that is found. 2: no segment was a patch; 3: rows named the pieces of patches (`SegmentRow.before4`).
+    /// By the format that is found. 2: no segment was a patch; 3: rows named the pieces of patches (`SegmentRow.before4`); 4: each segment had a file.
     static let migrations = [
         2: """
             ALTER TABLE segments ADD COLUMN known INTEGER; ALTER TABLE segments ADD COLUMN base INTEGER;
-            ALTER TABLE segments ADD COLUMN base_length INTEGER; ALTER TABLE segments ADD COLUMN origin BLOB; PRAGMA user_version = 4
+            ALTER TABLE segments ADD COLUMN base_length INTEGER; ALTER TABLE segments ADD COLUMN origin BLOB;
+            ALTER TABLE segments ADD COLUMN bytes BLOB; PRAGMA user_version = 5
             """,
-        3: "ALTER TABLE segments ADD COLUMN known INTEGER; PRAGMA user_version = 4",
+        3: "ALTER TABLE segments ADD COLUMN known INTEGER; ALTER TABLE segments ADD COLUMN bytes BLOB; PRAGMA user_version = 5",
+        4: "ALTER TABLE segments ADD COLUMN bytes BLOB; PRAGMA user_version = 5",
     ]
 
     static let schema = """
@@ -38,12 +40,13 @@ extension ReplicaDatabase {
         -- A file's manifest, 1024 packed references a row; a slot that has a segment stands there as a hole.
         CREATE TABLE manifests (
             inode INTEGER NOT NULL, page INTEGER NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (inode, page)) WITHOUT ROWID;
-        -- Written data that is not sealed: a file in dirty/ for each slot. length: bytes from the slot's start that count.
+        -- Written data that is not sealed: for each slot a file in dirty/, or few bytes here, and 0 for file. length: bytes from the slot's start that count.
         -- base: not null for a patch, whose file is its log: the file beneath, of which base_length bytes count; known: how far the row knows the log.
         -- origin: a packed reference to what the slot had before, while a power cut may take what was written.
         CREATE TABLE segments (
             inode INTEGER NOT NULL, slot INTEGER NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
-            known INTEGER, base INTEGER, base_length INTEGER, origin BLOB, PRIMARY KEY (inode, slot)) WITHOUT ROWID;
+            known INTEGER, base INTEGER, base_length INTEGER, origin BLOB, bytes BLOB,
+            PRIMARY KEY (inode, slot)) WITHOUT ROWID;
 
         -- Changes that the server does not have, in order. Identifiers are the wire's; kinds are LogKind; namespace: whose commit sends it.
         CREATE TABLE log (

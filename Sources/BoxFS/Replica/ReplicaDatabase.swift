@@ -62,9 +62,9 @@ final class ReplicaDatabase: Sendable {
     /// Called before a change that the disk must hold for longer than until its transaction ends.
     ///
     /// - Throws: `.noSpace` while the disk is so full that only what ends it may still be written: what was answered, removals, what was sent.
-    func requireRoom() throws(FileSystemError) {
-        guard room.isWhole(try walFile().rawValue) else { throw .noSpace }
-    }
+    func requireRoom() throws(FileSystemError) { guard hasRoom else { throw .noSpace } }
+
+    var hasRoom: Bool { (try? walFile()).map { room.isWhole($0.rawValue) } ?? false }
 
     /// Reads; does not open a transaction.
     func read<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {

@@ -214,6 +214,10 @@ struct ReplicaRepair {
         }
         var logs = PieceLogs { [folder] in PieceRecord.readAll("\(folder)/dirty/\($0)").byBase }
         for (index, segment) in segments {
+            if let bytes = segment.bytes {
+                try Self.write(bytes, to: target, at: index * slot)
+                continue
+            }
             let start = index * slot, beneath = segment.base ?? segment.file, held = Self.size("\(folder)/dirty/\(beneath)")
             var count = segment.base == nil ? segment.length : segment.baseLength
             if held < count { isWhole = false }
@@ -231,6 +235,14 @@ struct ReplicaRepair {
         }
         if let size { guard truncate(target, off_t(size)) == 0 else { return false } }
         return isWhole
+    }
+
+    private static func write(_ bytes: Data, to target: String, at offset: Int) throws {
+        let file = open(target, O_WRONLY | O_CLOEXEC)
+        defer { if file >= 0 { close(file) } }
+        guard file >= 0 else { throw FileSystemError.io }
+        try bytes.withUnsafeBytes { try writeFully(file, $0, at: offset) }
+        guard fsync(file) == 0 else { throw FileSystemError.io }
     }
 
     private static func copy(_ source: String, from start: Int = 0, to target: String, at offset: Int, count: Int?) throws {

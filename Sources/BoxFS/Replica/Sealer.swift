@@ -69,6 +69,7 @@ enum Sealer {
     private static func seal(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
         guard segment.length > 0 else { return Sealed(segment: segment, reference: nil) }
         guard segment.patch == nil else { return try sealPatch(segment, into: cache) }
+        if let bytes = segment.held { return try seal(bytes, of: segment, into: cache) }
         let descriptor = open(segment.path, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { throw .io }
         defer { close(descriptor) }
@@ -81,6 +82,15 @@ enum Sealer {
             try segment.store.syncDirectory()
         }
         return try adopt(segment, hash, into: cache)
+    }
+
+    /// What the row has may be on the disk and promised; so it is before the row names the chunk instead.
+    private static func seal(_ bytes: [UInt8], of segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
+        let reference = ChunkReference(hash: SHA256.hash(bytes), length: UInt32(bytes.count))
+        do throws(ChunkCacheError) {
+            let doubleBytes = try cache.adopt(bytes, as: reference, synced: segment.wasSynced || segment.isSynced || segment.replacesSynced)
+            return Sealed(segment: segment, reference: reference, doubleBytes: doubleBytes)
+        } catch { throw error == .full ? .noSpace : .io }
     }
 
     private static func adopt(_ segment: Segment, _ hash: ChunkHash, into cache: ChunkCache) throws(FileSystemError) -> Sealed {

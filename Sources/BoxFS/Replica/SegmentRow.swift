@@ -5,8 +5,10 @@ import Shared
 /// A row of the table `segments`.
 struct SegmentRow {
     let slot: Int
-    /// In `dirty/`: the segment, or a patch's log.
+    /// In `dirty/`: the segment, or a patch's log; 0: `bytes` are the segment.
     var file: Int64
+    let bytes: Data?
+    private let revision: Int
     var length: Int
     /// Of a patch: how far its log had come with it when the row was written. What follows there counts as well.
     var known: Int
@@ -16,7 +18,7 @@ struct SegmentRow {
     /// Of a patch that a version before format 4 wrote: its log has no records (`Tree.recoverSegments` writes them).
     let before4: [PieceRecord]?
 
-    private static let columns = "slot, file, length, known, base, base_length, origin"
+    private static let columns = "slot, file, length, known, base, base_length, origin, bytes"
 
     static func fetchAll(_ database: Database, inode: Int64) throws -> [SegmentRow] {
         try Row.fetchAll(database.cachedStatement(sql: "SELECT \(columns) FROM segments WHERE inode = ?"), arguments: [inode]).map(Self.init)
@@ -31,6 +33,7 @@ struct SegmentRow {
     init(_ row: Row) throws {
         slot = Int(row["slot"] as Int64)
         file = row["file"]
+        (bytes, revision) = (row["bytes"], 0)
         length = Int(row["length"] as Int64)
         known = Int(row["known"] as Int64? ?? 0)
         base = row["base"]
@@ -42,11 +45,13 @@ struct SegmentRow {
     init(_ slot: Int, _ segment: Segment) {
         (self.slot, file, length) = (slot, segment.file, segment.length)
         (known, base, baseLength) = (segment.patch?.newest ?? 0, segment.patch?.base.file, segment.patch?.base.length ?? 0)
-        origin = segment.origin
+        // What is replaced goes with the row that holds the bytes, or stays with the row that was before.
+        origin = segment.held == nil ? segment.origin : nil
+        (bytes, revision) = (segment.held.map { Data($0) }, segment.revision)
         before4 = nil
     }
 
-    var files: [Int64] { [file] + (base.map { [$0] } ?? []) }
+    var files: [Int64] { bytes == nil ? [file] + (base.map { [$0] } ?? []) : [] }
     /// What a patch's log holds of it.
     /// - Parameter log: by base.
     func records(_ log: [Int64: [PieceRecord]]) -> [PieceRecord] { before4 ?? base.flatMap { log[$0] } ?? [] }
@@ -54,7 +59,7 @@ struct SegmentRow {
     /// - Parameter records: of a patch.
     func reservedBytes(_ records: [PieceRecord]) -> Int64 { Int64(base == nil ? length : records.reduce(baseLength) { $0 + $1.range.count }) }
     /// What differs when the row has to be written.
-    var saved: FileContent.SavedSegment { FileContent.SavedSegment(file: file, length: length, base: base, known: known, origin: origin?.hash) }
+    var saved: FileContent.SavedSegment { FileContent.SavedSegment(file: file, length: length, base: base, known: known, origin: origin?.hash, revision: revision) }
 
     /// How far a segment that is no patch goes: no further than its file, but as far as that if it holds the end of the whole. What was
     /// appended since the row was written, fdatasync(2) may have promised (`FileContent.areRowsEnough`).
@@ -68,11 +73,11 @@ struct SegmentRow {
 
     func save(_ database: Database, inode: Int64) throws {
         try database.cachedStatement(sql: """
-            INSERT INTO segments (inode, slot, file, length, known, base, base_length, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO segments (inode, slot, file, length, known, base, base_length, origin, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (inode, slot) DO UPDATE SET file = excluded.file, length = excluded.length, known = excluded.known, base = excluded.base,
-                base_length = excluded.base_length, origin = excluded.origin
+                base_length = excluded.base_length, origin = excluded.origin, bytes = excluded.bytes
             """).execute(arguments: [
-                inode, slot, file, length, base.map { _ in known }, base, base.map { _ in baseLength }, origin.map { Data(Manifest.pack([$0])) },
+                inode, slot, file, length, base.map { _ in known }, base, base.map { _ in baseLength }, origin.map { Data(Manifest.pack([$0])) }, bytes,
             ])
     }
 
@@ -81,6 +86,11 @@ struct SegmentRow {
     ///   - logs: by file, those of the rows before.
     func segment(_ store: SegmentStore, extent: Int, _ logs: inout [Int64: Log]) -> Segment {
         let length = min(length, extent)
+        if let bytes {
+            let segment = Segment(holding: Array(bytes.prefix(length)), store: store, revision: 0)
+            (segment.reserved, segment.wasSynced) = (length, true)
+            return segment
+        }
         guard let base else {
             let segment = Segment(file: file, length: length, store: store)
             segment.reserved = length       // counted since it was written, or since `Tree.recover`

@@ -120,6 +120,9 @@ extension Synchronizer {
     private func write(_ piece: ReadPiece, to descriptor: Int32, at offset: UInt64) throws(FileSystemError) -> Int {
         switch piece {
         case .zeros(let count): return count    // a hole already
+        case .bytes(let bytes):
+            try Array(bytes).withBytes { bytes throws(FileSystemError) in try writeFully(descriptor, bytes, at: Int(offset)) }
+            return bytes.count
         case .file(let source, let from, let count):
             try copyBytes(from: source.rawValue, at: Int(from), to: descriptor, at: Int(offset), count: count)
             return count

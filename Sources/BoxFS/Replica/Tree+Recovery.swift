@@ -41,6 +41,10 @@ extension Tree {
         }
         var lost: [(inode: Int64, slot: Int)] = [], logs = PieceLogs(readLog)
         for (inode, size, row) in rows {
+            guard row.bytes == nil else {
+                cache.count(reservedBytes: row.reservedBytes([]))
+                continue
+            }
             let (held, modified) = status(row.file)
             var kept = row, records: [PieceRecord] = [], written: Timestamp?
             if row.base == nil {

@@ -17,7 +17,7 @@ public final class ArrivingChunk: @unchecked Sendable {
 
     public init(_ cache: ChunkCache, _ reference: ChunkReference) {
         (self.cache, self.reference) = (cache, reference)
-        path = "\(cache.directory)/chunks/\(cache.nextTemporary.add(1, ordering: .relaxed).newValue).part"
+        path = cache.temporaryPath()
     }
 
     deinit {

@@ -9,6 +9,8 @@ extension FileContent {
         let size: UInt64
         /// Of segments, by slot.
         let lengths: [Int: Int]
+        /// Of those without a file.
+        let revisions: [Int: Int]
         /// The newest log record beside them.
         var log: Int64 = 0
     }
@@ -63,12 +65,13 @@ extension FileContent {
     private func takeUnsynced(_ log: Int64, dataOnly: Bool) -> Unsynced {
         lock.withLock {
             let segments = slots.compactMap(\.segment).filter { !$0.isSynced }
-            let isPlain = unsynced.isEmpty && segments.allSatisfy { $0.origin == nil && $0.patch?.base.isSynced ?? true }
+            let isPlain = unsynced.isEmpty && segments.allSatisfy { ($0.origin == nil || $0.held != nil) && $0.patch?.base.isSynced ?? true }
             let needsNoRows = dataOnly || !segments.isEmpty && segments.allSatisfy { $0.patch != nil }
             let order: Unsynced.Order = !isPlain ? .beforeRows : needsNoRows && areRowsEnough(log) ? .alone : segments.isEmpty ? .beforeRows : .withRows
             var files: [ObjectIdentifier: Segment] = [:]
             for segment in segments {
                 segment.isSynced = true
+                guard segment.held == nil else { continue }
                 for file in segment.patch.map({ [$0.log] + ($0.base.isSynced ? [] : [$0.base]) }) ?? [segment] { files[ObjectIdentifier(file)] = file }
             }
             defer { unsynced = [] }
@@ -83,9 +86,10 @@ extension FileContent {
         var hasGrown = false
         for case (let index, .segment(let segment)) in slots.enumerated() {
             guard let length = rows.lengths[index] else { return false }
+            if segment.held != nil, segment.revision != rows.revisions[index] { return false }
             if segment.length == length { continue }
             let start = UInt64(index * Self.slotByteCount)
-            guard segment.patch == nil, index == slots.count - 1, size == start + UInt64(segment.length),
+            guard segment.patch == nil, segment.held == nil, index == slots.count - 1, size == start + UInt64(segment.length),
                   Self.mayGrow(slot: index, length: length, size: rows.size) else { return false }
             hasGrown = true
         }
@@ -133,8 +137,9 @@ extension FileContent {
             var hasChanged = false
             for segment in unsynced.segments {
                 segment.patch?.base.isSynced = true
+                if segment.held != nil { segment.wasSynced = true }
                 // What was written since, in place, may be lost without harm to the rest.
-                hasChanged = hasChanged || segment.origin != nil
+                hasChanged = hasChanged || segment.origin != nil && segment.held == nil
                 segment.origin = nil
             }
             return hasChanged

@@ -57,7 +57,11 @@ extension FileContent {
     private func read(_ segment: Segment, _ range: Range<Int>, into pieces: inout [ReadPiece]) throws(FileSystemError) -> Int {
         let part = min(range.upperBound, segment.length) - range.lowerBound
         guard part > 0 else { return range.lowerBound }
-        pieces.append(.file(try segment.open(), offset: Int64(range.lowerBound), count: part))
+        if let held = segment.held {
+            pieces.append(.bytes(held[range.lowerBound..<range.lowerBound + part]))
+        } else {
+            pieces.append(.file(try segment.open(), offset: Int64(range.lowerBound), count: part))
+        }
         return range.lowerBound + part
     }
 

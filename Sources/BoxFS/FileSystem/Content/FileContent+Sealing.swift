@@ -30,7 +30,7 @@ extension FileContent {
     private func remove(_ file: Segment) {
         cache.release(bytes: Int64(file.reserved))
         file.reserved = 0
-        abandoned.append(file.file)
+        if file.held == nil { abandoned.append(file.file) }
         if log === file { log = nil }
     }
 

@@ -75,8 +75,9 @@ extension FileContent {
             current.reserved += range.count
             return current
         case .segment(let current):
+            guard (current.patch?.base ?? current).length >= Patch.minimumBaseBytes else { return nil }
             let patch = if let patch = current.patch { patch } else { Patch(base: current, log: try pieceLog()) }
-            guard patch.base.length >= Patch.minimumBaseBytes, patch.hasRoom(for: range) else { return nil }
+            guard patch.hasRoom(for: range) else { return nil }
             try reserveRoom(range.count, &reserved)
             defer { if !current.isTaken { drop(current) } }     // an earlier process froze it
             return begin(patch, at: index, length: current.length, reserved: range.count, origin: current.origin)
@@ -117,22 +118,25 @@ extension FileContent {
         let segment: Segment
         let needed: Int
         switch slots[index] {
-        case .segment(let current) where !current.isFrozen && current.patch == nil:
+        case .segment(let current) where !current.isFrozen && current.patch == nil && (current.held == nil || store.mayHold(index, end: range.upperBound)):
             try reserve(current, upTo: range.upperBound)
             return current
         case .segment(let current):
             needed = current.length
             try reserveRoom(max(needed, range.upperBound), &reserved)
-            segment = try store.copy(of: current)
+            segment = if let held = current.held, store.mayHold(index, end: range.upperBound) {
+                Segment(holding: held, store: store)
+            } else { try store.copy(of: current) }
             segment.changes = current.differences
             segment.origin = current.origin
             // What was synced once must not depend on a copy that was not.
-            if (current.patch?.log ?? current).wasSynced { try store.sync(segment) }
+            if segment.held == nil, (current.patch?.log ?? current).wasSynced { try store.sync(segment) }
+            segment.wasSynced = segment.wasSynced || segment.held != nil && current.wasSynced
             if !current.isTaken { drop(current) }
         case .hole:
             needed = 0
             try reserveRoom(range.upperBound, &reserved)
-            segment = try store.make()
+            segment = store.mayHold(index, end: range.upperBound) ? Segment(holding: [], store: store) : try store.make()
         case .chunks(let chunks):
             let held = chunks.reduce(0) { $0 + Int($1.length) }
             let keeps = range.lowerBound > 0 || range.upperBound < min(held, Self.extent(index, size: size))
@@ -140,20 +144,10 @@ extension FileContent {
             var sources: [OpenDescriptor?] = []
             if keeps { for chunk in chunks { sources.append(chunk.isHole ? nil : try open(chunk, inode)) } }
             try reserveRoom(max(needed, range.upperBound), &reserved)
-            segment = try store.make()
-            var at = 0
-            do throws(FileSystemError) {
-                for (chunk, source) in zip(chunks, sources) where at < needed {
-                    let part = min(Int(chunk.length), needed - at)
-                    if let source { try copyBytes(from: source.rawValue, at: 0, to: segment.open().rawValue, at: at, count: part) }
-                    at += part
-                }
-                if keeps, chunks.contains(where: \.isHole), ftruncate(try segment.open().rawValue, off_t(needed)) != 0 { throw .io }
-            } catch {
-                unlink(segment.path)
-                throw error
-            }
-            segment.length = needed
+            let parts = zip(chunks, sources).map { (length: Int($0.length), source: $1) }
+            segment = if store.mayHold(index, end: max(needed, range.upperBound)) {
+                Segment(holding: try bytes(of: parts, count: needed), store: store)
+            } else { try copy(parts, count: needed) }
             if let base = chunks.first, chunks.count == 1, !base.isHole {
                 segment.origin = base
                 if needed == Int(base.length) { segment.changes = SegmentChanges(base: base) }
@@ -161,6 +155,39 @@ extension FileContent {
         }
         segment.reserved = max(needed, range.upperBound)
         slots[index] = .segment(segment)
+        return segment
+    }
+
+    /// The first `count` bytes of chunks; those without a source are holes.
+    private func bytes(of parts: [(length: Int, source: OpenDescriptor?)], count: Int) throws(FileSystemError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count), at = 0
+        for (length, source) in parts where at < count {
+            let range = at..<min(count, at + length)
+            if let source {
+                try bytes.withMutableBytes { bytes throws(FileSystemError) in
+                    try readFully(source.rawValue, UnsafeMutableRawBufferPointer(rebasing: bytes[range]), at: 0)
+                }
+            }
+            at = range.upperBound
+        }
+        return bytes
+    }
+
+    private func copy(_ parts: [(length: Int, source: OpenDescriptor?)], count: Int) throws(FileSystemError) -> Segment {
+        let segment = try store.make()
+        var at = 0
+        do throws(FileSystemError) {
+            for (length, source) in parts where at < count {
+                let part = min(length, count - at)
+                if let source { try copyBytes(from: source.rawValue, at: 0, to: segment.open().rawValue, at: at, count: part) }
+                at += part
+            }
+            if count > 0, parts.contains(where: { $0.source == nil }), ftruncate(try segment.open().rawValue, off_t(count)) != 0 { throw .io }
+        } catch {
+            unlink(segment.path)
+            throw error
+        }
+        segment.length = count
         return segment
     }
 
@@ -192,14 +219,11 @@ extension FileContent {
                 }
                 if case .segment(let current) = slots[count - 1], current.length > extent {
                     // While the rows speak of these bytes they stay, in a file of their own: the process may die before the rows are written.
-                    if let saved = savedSegments[count - 1], saved.file == current.file, saved.length > extent { current.isFrozen = true }
+                    if let saved = savedSegments[count - 1], saved.file == current.file, current.held == nil, saved.length > extent { current.isFrozen = true }
                     let segment = try segment(count - 1, overwriting: 0..<0, inode)
-                    guard ftruncate(try segment.open().rawValue, off_t(extent)) == 0 else { throw .io }
-                    segment.length = extent
+                    try segment.cut(to: extent)
                     cache.release(bytes: Int64(segment.reserved - min(segment.reserved, extent)))
                     segment.reserved = min(segment.reserved, extent)
-                    segment.changes = nil
-                    segment.isSynced = false
                 }
             }
             while slots.count > count { discard(slots.removeLast()) }
@@ -226,9 +250,8 @@ extension FileContent {
                     let last = min(Int(stop - start), segment.length)
                     if last > Int(at - start) {
                         let zeros = [UInt8](repeating: 0, count: last - Int(at - start))
-                        let descriptor = try segment.open().rawValue
                         try onDisk { () throws(FileSystemError) in
-                            try zeros.withBytes { bytes throws(FileSystemError) in try writeFully(descriptor, bytes, at: Int(at - start)) }
+                            try zeros.withBytes { bytes throws(FileSystemError) in _ = try segment.write(bytes, at: Int(at - start), .now()) }
                         }
                         segment.wrote(Int(at - start)..<last, nil)
                     }

@@ -39,7 +39,7 @@ final class FileContent: @unchecked Sendable {
     var savedSegments: [Int: SavedSegment] = [:]
     /// When they were written last, and that which is on the disk. The latter is guarded by `syncLock`.
     var savedRows: Rows?, syncedRows: Rows?
-    struct SavedSegment: Equatable { var file: Int64, length: Int, base: Int64?, known: Int, origin: ChunkHash? }
+    struct SavedSegment: Equatable { var file: Int64, length: Int, base: Int64?, known: Int, origin: ChunkHash?, revision = 0 }
     /// Where the pieces of new patches go.
     var log: Segment?
     /// When bytes were written that the inode's times do not tell of yet.

@@ -6,15 +6,24 @@ import Synchronization
 /// The folder of segment files: written data that is not sealed into chunks yet.
 final class SegmentStore: Sendable {
     let directory: String
+    /// Whether the rows have room for bytes: when the disk is full, they wait where others wait.
+    private let hasRoomInRows: @Sendable () -> Bool
     private let nextFile: Atomic<Int64>
+    private let revisions = Atomic(0)
     /// How long it took to sync a file's segments.
     let syncs = Histogram()
 
     /// - Parameter firstFile: no file in the folder has this number or a greater one.
-    init(directory: String, firstFile: Int64) {
+    init(directory: String, firstFile: Int64, hasRoomInRows: @escaping @Sendable () -> Bool = { true }) {
         self.directory = directory
+        self.hasRoomInRows = hasRoomInRows
         nextFile = Atomic(firstFile)
     }
+
+    /// Whether a segment that ends at `end` may do without a file. Only a file's first may: so a transaction has few bytes (`Tree.maximumDirtyContents`).
+    func mayHold(_ index: Int, end: Int) -> Bool { index == 0 && end <= Segment.maximumHeldBytes && hasRoomInRows() }
+
+    func makeRevision() -> Int { revisions.add(1, ordering: .relaxed).newValue }
 
     func path(_ file: Int64) -> String { "\(directory)/\(Segment.fileName(file))" }
 
@@ -115,10 +124,17 @@ final class SegmentStore: Sendable {
     }
 }
 
-/// Written data of one slot of a file, in a file of its own or as a patch. The file's `FileContent.lock` guards all fields.
+/// Written data of one slot of a file: few bytes in memory and in the row, more in a file of its own, or as a patch. The file's
+/// `FileContent.lock` guards all fields.
 final class Segment: @unchecked Sendable {
-    /// A patch's is its log's.
+    /// A patch's is its log's; 0: there is none.
     let file: Int64
+    /// The bytes of a segment that has no file: `length` of them.
+    private(set) var held: [UInt8]?
+    /// Another number for each state of `held`; 0: as in the row that it was loaded from.
+    private(set) var revision = 0
+    /// What lies in the row at most, bytes: making a file for it would take longer than to write it there.
+    static let maximumHeldBytes = 16 << 10
     /// Bytes from the slot's start that count; what follows up to the slot's end is zeros.
     var length: Int
     /// Its bytes stay as they are: the next write goes to a copy or a patch.
@@ -163,12 +179,22 @@ final class Segment: @unchecked Sendable {
         patch.log.patches += 1
     }
 
+    /// A segment without a file.
+    /// - Parameter revision: nil: no row holds these bytes.
+    init(holding bytes: [UInt8], store: SegmentStore, revision: Int? = nil) {
+        (file, self.store) = (0, store)
+        descriptor = Mutex(nil)
+        (held, length) = (bytes, bytes.count)
+        self.revision = revision ?? store.makeRevision()
+    }
+
     static func fileName(_ file: Int64) -> String { String(file) }
     var path: String { store.path(file) }
 
     /// The open file. Kept open until `close`.
     func open() throws(FileSystemError) -> OpenDescriptor {
-        try descriptor.withLock { held throws(FileSystemError) in
+        guard held == nil else { throw .io }
+        return try descriptor.withLock { held throws(FileSystemError) in
             if let held { return held }
             let opened = try Self.open(path, O_RDWR)
             held = opened
@@ -184,7 +210,7 @@ final class Segment: @unchecked Sendable {
     /// - Returns: the record of a patch.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, _ time: Timestamp) throws(FileSystemError) -> PieceRecord? {
         guard let patch else {
-            try writeFully(open().rawValue, bytes, at: offset)
+            if held != nil { hold(bytes, at: offset) } else { try writeFully(open().rawValue, bytes, at: offset) }
             return nil
         }
         let record = PieceRecord(
@@ -192,6 +218,26 @@ final class Segment: @unchecked Sendable {
         try record.write(bytes, to: patch.log.open().rawValue)
         patch.log.length = record.end
         return record
+    }
+
+    private func hold(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
+        let end = offset + bytes.count
+        if held!.count < end { held! += repeatElement(0, count: end - held!.count) }
+        held!.withUnsafeMutableBytes { UnsafeMutableRawBufferPointer(rebasing: $0[offset..<end]).copyMemory(from: bytes) }
+        revision = store.makeRevision()
+    }
+
+    /// Cuts off what lies behind `length` bytes.
+    func cut(to length: Int) throws(FileSystemError) {
+        if held != nil {
+            held!.removeLast(max(0, held!.count - length))
+            revision = store.makeRevision()
+        } else {
+            guard ftruncate(try open().rawValue, off_t(length)) == 0 else { throw .io }
+        }
+        self.length = min(self.length, length)
+        changes = nil
+        isSynced = false
     }
 
     /// - Parameter record: what `write` returned.
@@ -205,13 +251,22 @@ final class Segment: @unchecked Sendable {
     /// What `write` has put there since is not to show up: beyond `length` when the file grows, or when the log is read again.
     /// - Parameter record: what it returned, as the last of its log or before others that are taken back, too.
     func takeBack(_ record: PieceRecord?) throws(FileSystemError) {
-        guard let patch else { return _ = ftruncate(try open().rawValue, off_t(length)) }
+        guard let patch else {
+            if held != nil { return held!.removeLast(max(0, held!.count - length)) }
+            return _ = ftruncate(try open().rawValue, off_t(length))
+        }
         if let record { patch.log.length = min(patch.log.length, record.position - PieceRecord.headByteCount) }
         ftruncate(try patch.log.open().rawValue, off_t(patch.log.length))
     }
 
     /// Fills `buffer` with the slot's bytes from `offset` on; what lies behind `length` is zeros.
     func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileSystemError) {
+        if let bytes = self.held {
+            let part = bytes[min(offset, length)..<min(offset + buffer.count, length)]
+            part.withUnsafeBytes { buffer.copyMemory(from: $0) }
+            for index in part.count..<buffer.count { buffer[index] = 0 }
+            return
+        }
         let beneath = patch?.base ?? self
         let held = max(0, min(buffer.count, beneath.length - offset))
         try readFully(beneath.open().rawValue, .init(rebasing: buffer[..<held]), at: offset)
