@@ -9,16 +9,26 @@ public enum ChunkCacheError: Error, Equatable, Sendable {
     case io(String)
 }
 
-/// An open chunk file, read-only.
-public final class OpenChunk: Sendable {
-    public let fileDescriptor: Int32
-    init(_ descriptor: Int32) { fileDescriptor = descriptor }
-    deinit { close(fileDescriptor) }
+/// An open chunk, read-only: its bytes begin at `offset` of the file.
+public struct OpenChunk: Sendable {
+    private let file: OpenFile
+    public let offset: Int
+    public var fileDescriptor: Int32 { file.descriptor }
+    /// The file is open for as long as this lives.
+    public var keeper: any AnyObject & Sendable { file }
+
+    init(_ file: OpenFile, offset: Int = 0) { (self.file, self.offset) = (file, offset) }
 }
 
-/// Chunks on the local disk, each in a file named by its SHA-256, within a limit.
+final class OpenFile: Sendable {
+    let descriptor: Int32
+    init(_ descriptor: Int32) { self.descriptor = descriptor }
+    deinit { close(descriptor) }
+}
+
+/// Chunks on the local disk, each in a file named by its SHA-256 or, if it is small, with others in a pack, within a limit.
 ///
-/// - The files are the truth: `chunks/ab/HASH`. The index keeps what a file looked like when its bytes were last verified and when it
+/// - The files are the truth: `chunks/ab/HASH` and `packs/N` (`Pack`). The index keeps what a file looked like when its bytes were last verified and when it
 ///   was last used; what it lost is found again by listing the folder.
 /// - Chunks that the server does not have carry claims and are never evicted; they and the dirty segments (`reserve`) may exceed
 ///   the limit only where `reserve` was refused and the caller went on nevertheless.
@@ -28,9 +38,10 @@ public final class OpenChunk: Sendable {
 public final class ChunkCache: Sendable {
     public let directory: String
     public let limitBytes: UInt64
-    private let index: ChunkIndex
+    let index: ChunkIndex
     private let descriptors = DescriptorCache(capacity: 256)
     let nextTemporary = Atomic<UInt64>(0)
+    let nextPack: Atomic<UInt64>
     let state: Mutex<CacheState>
     private let fileLocks = (0..<64).map { _ in FileLock() }
     private final class FileLock: Sendable { let mutex = Mutex(()) }
@@ -48,12 +59,15 @@ public final class ChunkCache: Sendable {
                 let folder = "\(directory)/chunks/\(Hexadecimal.encode([UInt8(first)]))"
                 try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
             }
+            try FileManager.default.createDirectory(atPath: directory + "/packs", withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            nextPack = Atomic(try Pack.list(directory).max() ?? 0)
             index = try ChunkIndex(path: directory + "/index.db")
             var state = CacheState()
             var rows = try index.load()
             for (hash, fileBytes) in try ChunkFiles.list(directory) {
-                state.add(hash, length: UInt32(fileBytes), mark: rows.removeValue(forKey: hash))
+                _ = state.add(hash, length: UInt32(fileBytes), mark: rows.removeValue(forKey: hash))
             }
+            try Self.takePacks(directory, &state, &rows)
             for hash in rows.keys { index.remove(hash) }    // their files are gone
             self.state = Mutex(state)
         } catch { throw .io("\(error)") }
@@ -87,23 +101,31 @@ public final class ChunkCache: Sendable {
             foundDamaged(reference.hash, known)
             return nil
         }
-        if let held = descriptors[reference.hash], FileMark(held.fileDescriptor) == known.mark { return held }
-        let descriptor = Glibc.open(path(reference.hash), O_RDONLY | O_CLOEXEC)
+        let (path, key, offset) = whereabouts(reference.hash, known)
+        if let held = descriptors[key], FileMark(held.descriptor) == known.mark { return OpenChunk(held, offset: offset) }
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
-            discard(reference.hash) { _ in access(path(reference.hash), F_OK) != 0 && errno == ENOENT }
+            discard(reference.hash) { $0.place == known.place && access(path, F_OK) != 0 && errno == ENOENT }
             return nil
         }
-        let opened = OpenChunk(descriptor)
+        let opened = OpenFile(descriptor)
         guard let mark = FileMark(descriptor) else { return nil }
         if mark != known.mark {
-            guard ChunkFiles.hash(descriptor, count: Int(reference.length)) == reference.hash, mark.size == Int64(reference.length) else {
+            guard ChunkFiles.hash(descriptor, from: offset, count: Int(reference.length)) == reference.hash,
+                  mark.size == Int64(reference.length) || known.place != nil else {
                 foundDamaged(reference.hash, known)
                 return nil
             }
             verified(reference.hash, mark)
         }
-        descriptors[reference.hash] = opened
-        return opened
+        descriptors[key] = opened
+        return OpenChunk(opened, offset: offset)
+    }
+
+    /// The file in which a chunk lies, and where.
+    func whereabouts(_ hash: ChunkHash, _ chunk: CacheState.Chunk?) -> (path: String, key: DescriptorCache.Key, offset: Int) {
+        if let place = chunk?.place { return (Pack.path(directory, place.pack), .pack(place.pack), place.offset) }
+        return (path(hash), .chunk(hash), 0)
     }
 
     private func verified(_ hash: ChunkHash, _ mark: FileMark) {
@@ -114,18 +136,17 @@ public final class ChunkCache: Sendable {
     /// The chunk as `known` says has wrong bytes: it goes, unless it is all that is left of unsent data, or was replaced meanwhile.
     func foundDamaged(_ hash: ChunkHash, _ known: CacheState.Chunk) {
         state.withLock { $0.statistics.damaged += 1 }
-        discard(hash) { $0.claims == 0 && $0.mark == known.mark && $0.length == known.length }
+        discard(hash) { $0.claims == 0 && $0.mark == known.mark && $0.length == known.length && $0.place == known.place }
     }
 
     /// Takes a chunk out, with its file, if `condition` is still true of it.
     private func discard(_ hash: ChunkHash, if condition: (CacheState.Chunk) -> Bool) {
         withFile(hash) {
-            let isGone = state.withLock { state in
-                guard let chunk = state.chunks[hash], condition(chunk) else { return false }
-                state.remove(hash)
-                return true
+            let victim = state.withLock { state -> CacheState.Victim? in
+                guard let chunk = state.chunks[hash], condition(chunk) else { return nil }
+                return state.remove(hash)
             }
-            if isGone { removeFile(hash) }
+            if let victim { removeFile(victim) }
         }
     }
 
@@ -133,10 +154,16 @@ public final class ChunkCache: Sendable {
         fileLocks[Int(UInt(bitPattern: hash.hashValue) % UInt(fileLocks.count))].mutex.withLock { _ in body() }
     }
 
-    private func removeFile(_ hash: ChunkHash) {
-        descriptors[hash] = nil
-        unlink(path(hash))
-        index.remove(hash)
+    private func removeFile(_ victim: CacheState.Victim) {
+        switch victim {
+        case .chunk(let hash):
+            descriptors[.chunk(hash)] = nil
+            unlink(path(hash))
+            index.remove(hash)
+        case .pack(let number):     // its chunks' rows go at the next start
+            descriptors[.pack(number)] = nil
+            unlink(Pack.path(directory, number))
+        }
     }
 
     // MARK: Filling
@@ -153,7 +180,10 @@ public final class ChunkCache: Sendable {
     /// - Returns: bytes that count as a chunk's from now on. They are the segment's, which are counted still: `endSealing` takes them.
     public func adopt(fileAt path: String, as reference: ChunkReference) throws(ChunkCacheError) -> UInt64 {
         if state.withLock({ $0.holds(reference) && $0.claim(reference.hash) }) {
-            try sync(reference.hash)
+            do throws(ChunkCacheError) { try sync(reference.hash) } catch {
+                markSent([reference.hash])
+                throw error
+            }
             unlink(path)
             return 0
         }
@@ -182,7 +212,7 @@ public final class ChunkCache: Sendable {
             throw error == ENOSPC || error == EDQUOT ? .full : .io("writing a chunk file: errno \(error)")
         }
         let counted = try adopt(fileAt: name, as: reference)
-        if synced { try syncFolder(of: reference.hash) }
+        if synced, state.withLock({ $0.chunks[reference.hash]?.place == nil }) { try syncFolder(of: reference.hash) }
         return counted
     }
 
@@ -212,22 +242,21 @@ public final class ChunkCache: Sendable {
 
     /// Whether the chunk's file is gone or has other bytes; false when it only cannot be read now.
     public func isLost(_ reference: ChunkReference) -> Bool {
-        let descriptor = Glibc.open(path(reference.hash), O_RDONLY | O_CLOEXEC)
+        let (path, _, offset) = whereabouts(reference.hash, state.withLock { $0.chunks[reference.hash] })
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return errno == ENOENT }
         defer { close(descriptor) }
         guard let mark = FileMark(descriptor) else { return false }
-        guard mark.size >= Int64(reference.length) else { return true }
-        return ChunkFiles.hash(descriptor, count: Int(reference.length)).map { $0 != reference.hash } ?? false
+        guard mark.size >= Int64(offset) + Int64(reference.length) else { return true }
+        return ChunkFiles.hash(descriptor, from: offset, count: Int(reference.length)).map { $0 != reference.hash } ?? false
     }
 
-    /// The file that stays may never have been synced, while the one that goes was.
-    private func sync(_ hash: ChunkHash) throws(ChunkCacheError) {
+    /// The file that stays may never have been synced, while the one that goes was. A pack was.
+    func sync(_ hash: ChunkHash) throws(ChunkCacheError) {
+        if state.withLock({ $0.chunks[hash]?.place != nil }) { return }
         let descriptor = Glibc.open(path(hash), O_RDONLY | O_CLOEXEC)
         defer { if descriptor >= 0 { close(descriptor) } }
-        guard descriptor >= 0, fdatasync(descriptor) == 0 else {
-            markSent([hash])
-            throw .io("syncing a chunk file: errno \(errno)")
-        }
+        guard descriptor >= 0, fdatasync(descriptor) == 0 else { throw .io("syncing a chunk file: errno \(errno)") }
     }
 
     /// The bytes of adopted segments are chunks' alone from now on.
@@ -238,10 +267,11 @@ public final class ChunkCache: Sendable {
         let failure = withFile(reference.hash) { () -> Int32? in
             guard rename(file, target) == 0 else { return errno }
             let mark = FileMark(path: target)
-            state.withLock { state in
-                state.add(reference.hash, length: reference.length, mark: mark)
-                for _ in 0..<claims { _ = state.claim(reference.hash) }
+            let emptied = state.withLock { state in
+                defer { for _ in 0..<claims { _ = state.claim(reference.hash) } }
+                return state.add(reference.hash, length: reference.length, mark: mark)
             }
+            if let emptied { removeFile(emptied) }
             if let mark { index.note(reference.hash, mark) }
             return nil
         }
@@ -252,7 +282,7 @@ public final class ChunkCache: Sendable {
 
     /// Gives a chunk's file one more name, under which it stays when the chunk is evicted (on the same file system). False, with errno, if it cannot.
     public func link(_ reference: ChunkReference, to name: String) -> Bool {
-        withFile(reference.hash) { Glibc.link(path(reference.hash), name) == 0 }
+        withFile(reference.hash) { Glibc.link(path(reference.hash), name) == 0 }     // ENOENT of one that lies in a pack
     }
 
     // MARK: Claims and room
@@ -313,10 +343,14 @@ public final class ChunkCache: Sendable {
         return fits
     }
 
-    private func evict(_ choose: (inout CacheState) -> [ChunkHash]) { remove(state.withLock { choose(&$0) }) }
+    private func evict(_ choose: (inout CacheState) -> [CacheState.Victim]) { remove(state.withLock { choose(&$0) }) }
 
     /// Removes the files of chunks that were taken out of `state`, except of those that somebody put back meanwhile.
-    private func remove(_ victims: [ChunkHash]) {
-        for hash in victims { withFile(hash) { if !contains(hash) { removeFile(hash) } } }
+    func remove(_ victims: [CacheState.Victim]) {
+        for victim in victims {
+            if case .chunk(let hash) = victim { withFile(hash) { if !isFile(hash) { removeFile(victim) } } } else { removeFile(victim) }
+        }
     }
+
+    private func isFile(_ hash: ChunkHash) -> Bool { state.withLock { $0.chunks[hash].map { $0.place == nil } ?? false } }
 }

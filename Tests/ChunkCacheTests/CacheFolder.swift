@@ -45,7 +45,39 @@ extension ChunkCache {
         precondition(isRight)
     }
 
-    func holdsOnDisk(_ body: Body) -> Bool { FileManager.default.contents(atPath: path(body.hash)).map(Array.init) == body.bytes }
+    func holdsOnDisk(_ body: Body) -> Bool {
+        let (path, _, offset) = whereabouts(body.hash, state.withLock { $0.chunks[body.hash] })
+        return FileManager.default.contents(atPath: path).map { Array($0.dropFirst(offset).prefix(body.bytes.count)) } == body.bytes
+    }
+
+    func adopt(_ bodies: [Body]) throws { endSealing(bytes: try adopt(bodies.map { ($0.reference, $0.bytes) })) }
+
+    /// What `CacheState` counts is what its chunks and packs say.
+    var isConsistent: Bool {
+        state.withLock { state in
+            let files = state.chunks.values.filter { $0.place == nil }.reduce(UInt64(0)) { $0 + UInt64($1.length) }
+            let packed = Dictionary(grouping: state.chunks.filter { $0.value.place != nil }, by: { $0.value.place!.pack })
+            return state.chunkBytes == state.packs.values.reduce(files) { $0 + $1.byteCount }
+                && Set(packed.keys) == Set(state.packs.keys)
+                && state.packs.allSatisfy { number, pack in
+                    Set(packed[number]!.map(\.key)) == pack.members && packed[number]!.count { $0.value.claims > 0 } == pack.claimed
+                }
+        }
+    }
+
+    /// Bytes that packs take beyond those of their chunks that are here.
+    var packedSurplus: UInt64 {
+        state.withLock { state in
+            state.packs.values.reduce(0) { sum, pack in sum + pack.byteCount - pack.members.reduce(UInt64(0)) { $0 + UInt64(state.chunks[$1]!.length) } }
+        }
+    }
+
+    func isKept(_ hash: ChunkHash) -> Bool {
+        state.withLock { state in
+            guard let chunk = state.chunks[hash] else { return true }
+            return chunk.claims > 0 || chunk.place.map { state.packs[$0.pack]!.claimed > 0 } ?? false
+        }
+    }
 }
 
 /// SplitMix64.

@@ -179,7 +179,7 @@ final class SimulatedMount {
         let bodies = try exchange.request.claims.map { chunk in
             let open = try #require(tree.cache.open(chunk))
             var bytes = [UInt8](repeating: 0, count: Int(chunk.length))
-            #expect(pread(open.fileDescriptor, &bytes, bytes.count, 0) == bytes.count)
+            #expect(pread(open.fileDescriptor, &bytes, bytes.count, off_t(open.offset)) == bytes.count)
             return bytes
         }
         do {

@@ -29,6 +29,8 @@ struct ReplicaRepair {
 
     private let folder: String
     private var places: [Int64: (parent: Int64, name: String)]?
+    /// What the chunk cache holds.
+    private let cached: [ChunkHash: ChunkFile]
     /// Chunks that are part of what was kept.
     private var used: Set<ChunkHash> = []
     private let time = ISO8601DateFormatter().string(from: Date()).replacing(":", with: ".")
@@ -47,7 +49,10 @@ struct ReplicaRepair {
         return repair.report
     }
 
-    private init(folder: String) { self.folder = folder }
+    private init(folder: String) {
+        self.folder = folder
+        cached = (try? ChunkCache.files(in: folder + "/cache")) ?? [:]
+    }
 
     /// Why the database cannot be used.
     static func damage(_ folder: String) throws -> String? {
@@ -99,16 +104,11 @@ struct ReplicaRepair {
 
     /// Sealed data that was not sent lies among the cached chunks, and nothing but the database said which.
     private mutating func keepChunks(_ unknown: ([ChunkReference]) throws -> Set<ChunkHash>) throws {
-        let root = folder + "/cache/chunks"
-        let chunks = ((try? FileManager.default.subpathsOfDirectory(atPath: root)) ?? []).compactMap { path -> ChunkReference? in
-            guard let hash = ChunkHash((path as NSString).lastPathComponent), !used.contains(hash) else { return nil }
-            let length = Self.size("\(root)/\(path)")
-            return (1...Manifest.maximumChunkByteCount).contains(length) ? ChunkReference(hash: hash, length: UInt32(length)) : nil
-        }
+        let chunks = cached.filter { !used.contains($0.key) }.map { ChunkReference(hash: $0.key, length: UInt32($0.value.length)) }
         guard !chunks.isEmpty else { return }
         for hash in try unknown(chunks) {
-            let name = hash.description
-            try Self.copy("\(root)/\(name.prefix(2))/\(name)", to: try target("segments/\(name)"), at: 0, count: nil)
+            guard let file = cached[hash] else { continue }
+            try Self.copy(file.path, from: file.offset, to: try target("segments/\(hash)"), at: 0, count: file.length)
             report.loosePieces += 1
         }
     }
@@ -199,12 +199,11 @@ struct ReplicaRepair {
                 for chunk in try Manifest.unpack(packed) {
                     defer { at += Int(chunk.length) }
                     guard !chunk.isHole, segments[at / slot] == nil else { continue }
-                    let name = chunk.hash.description, file = "\(folder)/cache/chunks/\(name.prefix(2))/\(name)"
-                    guard let bytes = try? Data(contentsOf: URL(filePath: file)), SHA256.hash(Array(bytes)) == chunk.hash else {
+                    guard let file = cached[chunk.hash], file.length == chunk.length, Self.hash(file) == chunk.hash else {
                         isWhole = false
                         continue
                     }
-                    try Self.copy(file, to: target, at: at, count: Int(chunk.length))
+                    try Self.copy(file.path, from: file.offset, to: target, at: at, count: file.length)
                     used.insert(chunk.hash)
                 }
             }
@@ -235,6 +234,15 @@ struct ReplicaRepair {
         }
         if let size { guard truncate(target, off_t(size)) == 0 else { return false } }
         return isWhole
+    }
+
+    private static func hash(_ file: ChunkFile) -> ChunkHash? {
+        let descriptor = open(file.path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var bytes = [UInt8](repeating: 0, count: file.length)
+        let isRead = (try? bytes.withMutableBytes { bytes throws(FileSystemError) in try readFully(descriptor, bytes, at: file.offset) }) != nil
+        return isRead ? SHA256.hash(bytes) : nil
     }
 
     private static func write(_ bytes: Data, to target: String, at offset: Int) throws {

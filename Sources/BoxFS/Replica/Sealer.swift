@@ -12,6 +12,8 @@ enum Sealer {
     private static let queue = DispatchQueue(label: "seal", qos: .utility, attributes: .concurrent)
     /// Segments hashed by one job: small files are many.
     private static let jobCount = 32
+    /// Short segments, whose bytes memory holds, become a pack if they are as many; a pack costs a sync.
+    private static let packedCount = 4
 
     struct Sealed: Sendable {
         var segment: Segment
@@ -23,9 +25,11 @@ enum Sealer {
         var whole: Segment?
     }
 
-    /// - Returns: in the order of `segments`; their chunks are in the cache, each with one claim. After an error none has one.
+    /// - Returns: their chunks are in the cache, each with one claim. After an error none has one.
     static func seal(_ segments: [Segment], into cache: ChunkCache) async throws(FileSystemError) -> [Sealed] {
-        let jobs = stride(from: 0, to: segments.count, by: jobCount).map { Array(segments[$0..<min($0 + jobCount, segments.count)]) }
+        var jobs = stride(from: 0, to: segments.count, by: jobCount).map { Array(segments[$0..<min($0 + jobCount, segments.count)]) }
+        let short = segments.filter { $0.held != nil }
+        if short.count >= packedCount { jobs = [short] + jobs.map { $0.filter { $0.held == nil } } }
         let (sealed, failure) = await withTaskGroup(of: (Int, [Sealed], FileSystemError?).self) { group in
             var results = [[Sealed]](repeating: [], count: jobs.count)
             for (index, job) in jobs.enumerated() {
@@ -59,7 +63,11 @@ enum Sealer {
             queue.async {
                 var done: [Sealed] = []
                 do throws(FileSystemError) {
-                    for segment in segments { done.append(try seal(segment, into: cache)) }
+                    if segments.count >= packedCount, segments.allSatisfy({ $0.held != nil }) {
+                        done = try pack(segments, into: cache)
+                    } else {
+                        for segment in segments { done.append(try seal(segment, into: cache)) }
+                    }
                     continuation.resume(returning: (done, nil))
                 } catch { continuation.resume(returning: (done, error)) }
             }
@@ -82,6 +90,18 @@ enum Sealer {
             try segment.store.syncDirectory()
         }
         return try adopt(segment, hash, into: cache)
+    }
+
+    private static func pack(_ segments: [Segment], into cache: ChunkCache) throws(FileSystemError) -> [Sealed] {
+        var sealed: [Sealed] = [], chunks: [ChunkCache.Sealed] = []
+        for segment in segments {
+            let bytes = segment.held ?? []
+            let reference = bytes.isEmpty ? nil : ChunkReference(hash: SHA256.hash(bytes), length: UInt32(bytes.count))
+            sealed.append(Sealed(segment: segment, reference: reference))
+            if let reference { chunks.append((reference, bytes)) }
+        }
+        do throws(ChunkCacheError) { sealed[0].doubleBytes = try cache.adopt(chunks) } catch { throw error == .full ? .noSpace : .io }
+        return sealed
     }
 
     /// What the row has may be on the disk and promised; so it is before the row names the chunk instead.

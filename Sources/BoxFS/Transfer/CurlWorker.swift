@@ -24,6 +24,7 @@ final class CurlWorker {
         var digest: String?
         var body: [UInt8] = []
         var file: OpenDescriptor?
+        var fileOffset = 0
         var bodyCount = 0
         var sent = 0
         let token: TransferToken
@@ -99,8 +100,8 @@ final class CurlWorker {
             exchange.body = bytes
             exchange.bodyCount = bytes.count
             if request.contentType == HTTPRequest.json { header("\(ContentDigest.name): \(bytes.withUnsafeBytes { ContentDigest.value(of: $0) })") }
-        case .file(let file, let count):
-            exchange.file = file
+        case .file(let file, let offset, let count):
+            (exchange.file, exchange.fileOffset) = (file, offset)
             exchange.bodyCount = count
         }
         if case .none = request.body {} else {
@@ -174,7 +175,7 @@ private func sendBody(_ buffer: UnsafeMutablePointer<CChar>?, _ size: Int, _ cou
     let part = min(size * count, exchange.bodyCount - exchange.sent)
     guard part > 0 else { return 0 }
     if let file = exchange.file {
-        let done = pread(file.rawValue, buffer, part, off_t(exchange.sent))
+        let done = pread(file.rawValue, buffer, part, off_t(exchange.fileOffset + exchange.sent))
         guard done > 0 else { return Int(CURL_READFUNC_ABORT) }
         exchange.sent += done
         return done

@@ -27,8 +27,8 @@ struct HTTPRequest: Sendable {
     enum Body: Sendable {
         case none
         case bytes([UInt8])
-        /// `count` bytes of an open file from its start, kept open by the value.
-        case file(OpenDescriptor, count: Int)
+        /// `count` bytes of an open file, kept open by the value.
+        case file(OpenDescriptor, offset: Int, count: Int)
     }
 
     var method = "GET"

@@ -65,9 +65,9 @@ final class Remote: Sendable {
     }
 
     func putChunk(_ upload: UploadID, _ reference: ChunkReference, _ chunk: OpenChunk) async throws(RemoteError) {
-        let file = OpenDescriptor(chunk.fileDescriptor, keptOpenBy: chunk)
+        let file = OpenDescriptor(chunk.fileDescriptor, keptOpenBy: chunk.keeper)
         _ = try await call(HTTPRequest(
-            method: "PUT", path: "/v1/uploads/\(upload)/chunks/\(reference.hash)", body: .file(file, count: Int(reference.length)),
+            method: "PUT", path: "/v1/uploads/\(upload)/chunks/\(reference.hash)", body: .file(file, offset: chunk.offset, count: Int(reference.length)),
             contentType: "application/octet-stream", timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload)
     }
 
@@ -85,7 +85,7 @@ final class Remote: Sendable {
 
     private static func bytes(of chunk: OpenChunk, _ range: Range<Int>) throws(RemoteError) -> [UInt8] {
         let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
-            count = max(0, pread(chunk.fileDescriptor, buffer.baseAddress, range.count, off_t(range.lowerBound)))
+            count = max(0, pread(chunk.fileDescriptor, buffer.baseAddress, range.count, off_t(chunk.offset + range.lowerBound)))
         }
         guard bytes.count == range.count else { throw .invalidAnswer("a chunk file is shorter than its chunk") }
         return bytes

@@ -47,7 +47,7 @@ extension ExchangeCounts {
         switch request.body {
         case .none: break
         case .bytes(let bytes): sentBytes += UInt64(bytes.count)
-        case .file(_, let count): sentBytes += UInt64(count)
+        case .file(_, _, let count): sentBytes += UInt64(count)
         }
         guard case .success(let response) = result else { return failures += 1 }
         if !(200..<300).contains(response.status) { failures += 1 }

@@ -38,12 +38,13 @@ extension ChunkCache {
     }
 
     private func isDamaged(_ hash: ChunkHash, _ chunk: CacheState.Chunk) -> Bool {
-        let descriptor = Glibc.open(path(hash), O_RDONLY | O_CLOEXEC)
+        let (path, _, offset) = whereabouts(hash, chunk)
+        let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return false }     // evicted meanwhile
         defer { close(descriptor) }
         // From the disk, not from the kernel's memory, and without pushing out what is in there.
-        posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED)
-        defer { posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
-        return ChunkFiles.hash(descriptor, count: Int(chunk.length)) != hash
+        posix_fadvise(descriptor, off_t(offset), off_t(chunk.length), POSIX_FADV_DONTNEED)
+        defer { posix_fadvise(descriptor, off_t(offset), off_t(chunk.length), POSIX_FADV_DONTNEED) }
+        return ChunkFiles.hash(descriptor, from: offset, count: Int(chunk.length)) != hash
     }
 }

@@ -45,7 +45,8 @@ extension FileContent {
                 if chunk.isHole {
                     pieces.append(.zeros(count: part))
                 } else {
-                    pieces.append(.file(try open(chunk, inode), offset: Int64(at - start), count: part))
+                    let (file, offset) = try open(chunk, inode)
+                    pieces.append(.file(file, offset: Int64(offset + at - start), count: part))
                 }
                 at += part
             }
@@ -78,9 +79,10 @@ extension FileContent {
         return try read(patch.base, at..<range.upperBound, into: &pieces)
     }
 
-    func open(_ chunk: ChunkReference, _ inode: InodeNumber) throws(FileSystemError) -> OpenDescriptor {
+    /// - Returns: the chunk's file, and where in it the chunk begins.
+    func open(_ chunk: ChunkReference, _ inode: InodeNumber) throws(FileSystemError) -> (file: OpenDescriptor, offset: Int) {
         guard let opened = RequestAccount.chargeCurrent(.disk, nil, { cache.open(chunk) }) else { throw .missing(.chunk(chunk.hash, length: chunk.length, inode: inode)) }
-        return OpenDescriptor(opened.fileDescriptor, keptOpenBy: opened)
+        return (OpenDescriptor(opened.fileDescriptor, keptOpenBy: opened.keeper), opened.offset)
     }
 
     /// Has the kernel read the local chunks of these slots from the disk: a sequential reader is on its way to them.
@@ -92,7 +94,7 @@ extension FileContent {
             }
         }
         for chunk in chunks where cache.contains(chunk.hash) {
-            if let opened = cache.open(chunk) { posix_fadvise(opened.fileDescriptor, 0, 0, POSIX_FADV_WILLNEED) }
+            if let opened = cache.open(chunk) { posix_fadvise(opened.fileDescriptor, off_t(opened.offset), off_t(chunk.length), POSIX_FADV_WILLNEED) }
         }
     }
 

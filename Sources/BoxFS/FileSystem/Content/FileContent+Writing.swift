@@ -141,7 +141,7 @@ extension FileContent {
             let held = chunks.reduce(0) { $0 + Int($1.length) }
             let keeps = range.lowerBound > 0 || range.upperBound < min(held, Self.extent(index, size: size))
             needed = keeps ? min(held, Self.extent(index, size: size)) : 0
-            var sources: [OpenDescriptor?] = []
+            var sources: [(file: OpenDescriptor, offset: Int)?] = []
             if keeps { for chunk in chunks { sources.append(chunk.isHole ? nil : try open(chunk, inode)) } }
             try reserveRoom(max(needed, range.upperBound), &reserved)
             let parts = zip(chunks, sources).map { (length: Int($0.length), source: $1) }
@@ -159,13 +159,13 @@ extension FileContent {
     }
 
     /// The first `count` bytes of chunks; those without a source are holes.
-    private func bytes(of parts: [(length: Int, source: OpenDescriptor?)], count: Int) throws(FileSystemError) -> [UInt8] {
+    private func bytes(of parts: [(length: Int, source: (file: OpenDescriptor, offset: Int)?)], count: Int) throws(FileSystemError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count), at = 0
         for (length, source) in parts where at < count {
             let range = at..<min(count, at + length)
             if let source {
                 try bytes.withMutableBytes { bytes throws(FileSystemError) in
-                    try readFully(source.rawValue, UnsafeMutableRawBufferPointer(rebasing: bytes[range]), at: 0)
+                    try readFully(source.file.rawValue, UnsafeMutableRawBufferPointer(rebasing: bytes[range]), at: source.offset)
                 }
             }
             at = range.upperBound
@@ -173,13 +173,13 @@ extension FileContent {
         return bytes
     }
 
-    private func copy(_ parts: [(length: Int, source: OpenDescriptor?)], count: Int) throws(FileSystemError) -> Segment {
+    private func copy(_ parts: [(length: Int, source: (file: OpenDescriptor, offset: Int)?)], count: Int) throws(FileSystemError) -> Segment {
         let segment = try store.make()
         var at = 0
         do throws(FileSystemError) {
             for (length, source) in parts where at < count {
                 let part = min(length, count - at)
-                if let source { try copyBytes(from: source.rawValue, at: 0, to: segment.open().rawValue, at: at, count: part) }
+                if let source { try copyBytes(from: source.file.rawValue, at: source.offset, to: segment.open().rawValue, at: at, count: part) }
                 at += part
             }
             if count > 0, parts.contains(where: { $0.source == nil }), ftruncate(try segment.open().rawValue, off_t(count)) != 0 { throw .io }
