@@ -21,6 +21,13 @@ final class ReplicaDatabase: Sendable {
     private let room: DatabaseRoom
     /// SQLite took the open transaction back, with all the calls that it held: what memory says is not in the rows.
     let lostTransaction = Atomic(false)
+    /// A small change touches about ten pages, each of which the WAL takes whole. (A replica keeps the page size that it was made with.)
+    private static let pageBytes = 2048
+    /// At this length of the WAL what it holds goes into the database, within a commit.
+    private static let logBytes = 16 << 20
+    /// After so many commits the WAL begins to go to the disk, so that the commit that waits for it waits for little.
+    private static let commitsBetweenWrites: UInt64 = 32
+    private static let writing = DispatchQueue(label: "write the log", qos: .utility)
     /// How long transactions and fdatasyncs of the WAL took.
     let commits = Histogram(), syncs = Histogram()
 
@@ -31,8 +38,8 @@ final class ReplicaDatabase: Sendable {
         configuration.busyMode = .timeout(5)            // seconds: who had it until now may be closing it still
         configuration.prepareDatabase { database in
             try database.execute(sql: """
-                PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-                PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192
+                PRAGMA page_size = \(Self.pageBytes); PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
+                PRAGMA wal_autocheckpoint = \(Self.logBytes / Self.pageBytes); PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192
                 """)
         }
         queue = try DatabaseQueue(path: path, configuration: configuration)
@@ -109,6 +116,9 @@ final class ReplicaDatabase: Sendable {
                 }
             }
         } catch { throw Self.translated(error) }
+        if committed.load(ordering: .relaxed).isMultiple(of: Self.commitsBetweenWrites), let wal = try? walFile() {
+            Self.writing.async { WriteBack.begin(wal.rawValue) }
+        }
     }
 
     /// Returns when all that was committed before is on the disk. Callers that come together share one fdatasync.

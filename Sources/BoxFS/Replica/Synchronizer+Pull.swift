@@ -5,7 +5,9 @@ import Shared
 // Following the change feed.
 extension Synchronizer {
     /// How long the server holds a poll back. A connection that was forgotten on its way is noticed when the answer does not come.
-    private static let waitSeconds = 10, pageLimit = 1000
+    private static let waitSeconds = 10
+    /// Rows of one page: for as long as it is applied, calls wait (`Tree.lock`).
+    private static let pageLimit = 250
 
     func pullLoop() async {
         var failures = 0
