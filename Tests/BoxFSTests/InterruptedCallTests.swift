@@ -23,10 +23,10 @@ import Testing
             try file.truncate(to: 10, inode: inode)
             return Array(bytes.prefix(10))
         case .grow:
-            try file.truncate(to: 6000, inode: inode)
+            try file.truncate(to: UInt64(bytes.count + 1000), inode: inode)
             return bytes + [UInt8](repeating: 0, count: 1000)
         case .append:
-            try write(5000)
+            try write(bytes.count)
             return bytes + mark
         case .overwrite:
             try write(7)
@@ -37,12 +37,16 @@ import Testing
         }
     }
 
-    @Test(arguments: Call.allCases, [true, false]) func theFileIsAsBeforeOrAsAfter(_ call: Call, endsTransaction: Bool) throws {
+    /// What has a row alone, and what has a file in `dirty/`.
+    private static let byteCounts = [5000, 3 * Segment.maximumHeldBytes]
+
+    @Test(arguments: Call.allCases, byteCounts.flatMap { [($0, true), ($0, false)] })
+    func theFileIsAsBeforeOrAsAfter(_ call: Call, _ variant: (byteCount: Int, endsTransaction: Bool)) throws {
         let folder = FileManager.default.temporaryDirectory.path + "/boxfs-interrupted-\(UUID().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let namespace = NamespaceID.make()
         var system: MountedFileSystem? = try LocalReplica.open(folder, namespace, isNew: true)
-        let before = [UInt8](unsafeUninitializedCapacity: 5000) { buffer, count in
+        let before = [UInt8](unsafeUninitializedCapacity: variant.byteCount) { buffer, count in
             for index in buffer.indices { buffer[index] = UInt8(truncatingIfNeeded: index &* 7 | 1) }
             count = buffer.count
         }
@@ -52,7 +56,7 @@ import Testing
         // A write that nothing has ended yet: the content's rows will be written.
         try before.prefix(1).withUnsafeBytes { try system!.write(open.handle, offset: 0, $0) }
         let after = try begin(call, try #require(system!.tree.inodes[attributes.inode]?.file), attributes.inode, before)
-        try LocalReplica.close(&system, commits: endsTransaction)
+        try LocalReplica.close(&system, commits: variant.endsTransaction)
 
         system = try LocalReplica.open(folder, namespace, isNew: false)
         let inode = try system!.lookup(.root, "f"), again = try system!.open(inode.inode, flags: O_RDONLY, caller: caller)
