@@ -58,7 +58,7 @@ final class Tree: @unchecked Sendable {
     /// Inodes that stay in memory though nothing here needs them, whether the kernel knows them or not; the others come back from their
     /// rows. So a walk after the kernel dropped its caches finds them.
     private let residentCount: Int
-    static let standardResidentCount = 24_576
+    static let standardResidentCount = 12_288
 
     init(database: ReplicaDatabase, segments: SegmentStore, cache: ChunkCache, residentCount: Int = Tree.standardResidentCount) throws {
         self.residentCount = residentCount
