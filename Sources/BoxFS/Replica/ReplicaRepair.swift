@@ -29,8 +29,8 @@ struct ReplicaRepair {
 
     private let folder: String
     private var places: [Int64: (parent: Int64, name: String)]?
-    /// What the chunk cache holds.
-    private let cached: [ChunkHash: ChunkFile]
+    /// What the chunk cache holds: listed only once something is damaged.
+    private lazy var cached = (try? ChunkCache.files(in: folder + "/cache")) ?? [:]
     /// Chunks that are part of what was kept.
     private var used: Set<ChunkHash> = []
     private let time = ISO8601DateFormatter().string(from: Date()).replacing(":", with: ".")
@@ -49,10 +49,7 @@ struct ReplicaRepair {
         return repair.report
     }
 
-    private init(folder: String) {
-        self.folder = folder
-        cached = (try? ChunkCache.files(in: folder + "/cache")) ?? [:]
-    }
+    private init(folder: String) { self.folder = folder }
 
     /// Why the database cannot be used.
     static func damage(_ folder: String) throws -> String? {
@@ -199,7 +196,7 @@ struct ReplicaRepair {
                 for chunk in try Manifest.unpack(packed) {
                     defer { at += Int(chunk.length) }
                     guard !chunk.isHole, segments[at / slot] == nil else { continue }
-                    guard let file = cached[chunk.hash], file.length == chunk.length, Self.hash(file) == chunk.hash else {
+                    guard let file = cached[chunk.hash], file.length == chunk.length, file.hash() == chunk.hash else {
                         isWhole = false
                         continue
                     }
@@ -234,15 +231,6 @@ struct ReplicaRepair {
         }
         if let size { guard truncate(target, off_t(size)) == 0 else { return false } }
         return isWhole
-    }
-
-    private static func hash(_ file: ChunkFile) -> ChunkHash? {
-        let descriptor = open(file.path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
-        defer { close(descriptor) }
-        var bytes = [UInt8](repeating: 0, count: file.length)
-        let isRead = (try? bytes.withMutableBytes { bytes throws(FileSystemError) in try readFully(descriptor, bytes, at: file.offset) }) != nil
-        return isRead ? SHA256.hash(bytes) : nil
     }
 
     private static func write(_ bytes: Data, to target: String, at offset: Int) throws {

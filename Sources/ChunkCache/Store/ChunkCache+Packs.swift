@@ -92,6 +92,14 @@ extension ChunkCache {
 public struct ChunkFile: Sendable {
     public let path: String
     public let offset: Int, length: Int
+
+    /// The SHA-256 of its bytes; nil if they cannot be read.
+    public func hash() -> ChunkHash? {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        return ChunkFiles.hash(descriptor, from: offset, count: length)
+    }
 }
 
 extension ChunkCache {
