@@ -113,6 +113,22 @@ import Testing
         try await fixture.expectClean()
     }
 
+    /// Dropped for good while a device still wrote it, which then removed it, all in one commit: what it wrote lies in the trash.
+    @Test func whatIsWrittenAfterThePurgeAndRemovedIsInTheTrash() async throws {
+        let one = try await device(), other = try await fixture.device("ada", "other")
+        let file = try await one.makeFile("note", "text")
+        try await one.commit([one.remove(file.node, "note", version: file.version)])
+        _ = try await one.drive.purgeTrash(one.session, one.namespace, TrashRequest())
+        let late = VersionID.make()
+        let outcomes = try await other.commit(
+            [other.write(file.node, base: file.version, "late", as: late), other.remove(file.node, "note", version: late)], chunks: [Array("late".utf8)])
+        #expect(outcomes.map(\.outcome) == [.merged, .applied])
+        #expect(try await trash(one).map(\.path) == ["note"])
+        _ = try await restore(one, "note")
+        #expect(try await one.text(try await one.list()["note"]) == "late")
+        try await fixture.expectClean()
+    }
+
     // MARK: Folders as of a time
 
     /// Everything that can happen to a tree, and then back.

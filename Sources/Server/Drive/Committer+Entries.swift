@@ -62,7 +62,7 @@ extension Committer {
             """
             SELECT parent, name FROM entries WHERE node = $1 AND namespace = $2 AND deleted_at IS NOT NULL ORDER BY sequence DESC, deleted_at DESC LIMIT 1
             """, [.id(row.id), .id(namespace)])
-        var row = revive(row)   // before its directory, so that two that once lay within each other do not restore one another for ever
+        var row = try revive(row)   // before its directory, so that two that once lay within each other do not restore one another for ever
         row.links = 1
         put(row)
         var place = root
@@ -167,7 +167,7 @@ extension Committer {
         guard let directory = try liveDirectory(parent) else { return gone("The directory is not there.") }
         if try entry(directory.id, name)?.node == row.id { return Self.applied }
         if row.deletedAt != nil {
-            row = revive(row)
+            row = try revive(row)
             row.links = 0
         }
         let place = try freeName(directory.id, name)
@@ -238,7 +238,7 @@ extension Committer {
         if row.deletedAt != nil {   // removed elsewhere: the rename brings it back, unless what it held is gone for good
             let isPurged = try sql.first("SELECT 1 FROM nodes WHERE id = $1 AND purged_at IS NOT NULL", [.id(row.id)]) != nil
             if row.isRegular && row.version == nil || row.isDirectory && isPurged { return gone("What was to be renamed was removed elsewhere.") }
-            row = revive(row)
+            row = try revive(row)
             row.links = 0
             result = (.merged, nil, nil)
         }

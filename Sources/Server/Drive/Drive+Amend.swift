@@ -110,7 +110,7 @@ extension Committer {
         var row = row
         if let there = try entry(parent, name), there.node == row.id { return name }
         if row.deletedAt != nil {
-            row = revive(row)
+            row = try revive(row)
             row.links = 0
         } else {
             for old in try entries(of: row.id).prefix(1) {

@@ -259,9 +259,11 @@ final class Committer {
         nodeCount -= 1
     }
 
-    func revive(_ row: NodeRow) -> NodeRow {
+    /// Brings back a node that is in the trash or was dropped from it: what it holds from here on lies in the trash when it is removed again.
+    func revive(_ row: NodeRow) throws -> NodeRow {
         var row = row
         row.deletedAt = nil
+        try sql.execute("UPDATE nodes SET purged_at = NULL WHERE id = $1 AND purged_at IS NOT NULL", [.id(row.id)])
         put(row)
         nodeCount += 1
         return row

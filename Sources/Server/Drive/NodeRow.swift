@@ -83,8 +83,7 @@ struct NodeRow: Sendable {
             INSERT INTO nodes (\(Self.columns)) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
             ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, mode = excluded.mode, uid = excluded.uid, gid = excluded.gid,
             accessed = excluded.accessed, modified = excluded.modified, changed = excluded.changed, links = excluded.links,
-            version = excluded.version, xattrs = excluded.xattrs, deleted_at = excluded.deleted_at, shared = excluded.shared,
-            purged_at = CASE WHEN excluded.deleted_at IS NULL THEN NULL ELSE nodes.purged_at END
+            version = excluded.version, xattrs = excluded.xattrs, deleted_at = excluded.deleted_at, shared = excluded.shared
             """, [
                 .id(id), .id(namespace), .integer(sequence), .int(mode), .int(uid), .int(gid), .integer(Int64(bitPattern: device)),
                 .time(accessed), .time(modified), .time(changed), .time(created), .integer(links), .id(version),
