@@ -12,9 +12,11 @@ import Testing
     private let caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
 
     /// What the call does to the content, before it tells the inode.
-    private func begin(_ call: Call, _ file: FileContent, _ inode: InodeNumber, _ bytes: [UInt8]) throws -> [UInt8] {
+    private func begin(_ call: Call, _ file: FileContent, _ inode: InodeNumber, _ bytes: [UInt8]) throws(FileSystemError) -> [UInt8] {
         let mark: [UInt8] = [1, 2, 3]
-        func write(_ offset: Int) throws { try mark.withUnsafeBytes { try file.write(offset: offset, $0, inode: inode) } }
+        func write(_ offset: Int) throws(FileSystemError) {
+            try mark.withBytes { mark throws(FileSystemError) in try file.write(offset: offset, mark, inode: inode) }
+        }
         switch call {
         case .empty:
             try file.truncate(to: 0, inode: inode)
@@ -65,5 +67,48 @@ import Testing
         #expect(inode.size == found.count)
         system!.release(again.handle)
         try LocalReplica.close(&system)
+    }
+
+    /// What was changed in a file that the server has, and never closed, is what is here after the next start: so the server has to hear of it,
+    /// even of a change that left no bytes.
+    @Test(arguments: Call.allCases + [nil]) func whatIsHereAfterTheNextStartIsSent(_ call: Call?) async throws {
+        let folder = FileManager.default.temporaryDirectory.path + "/boxfs-interrupted-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let namespace = NamespaceID.make(), bytes = [UInt8](repeating: 1, count: 5000)
+        var system: MountedFileSystem? = try LocalReplica.open(folder, namespace, isNew: true)
+        let (attributes, open) = try system!.create(.root, "f", mode: 0o644, flags: O_RDWR, caller: caller)
+        try bytes.withUnsafeBytes { try system!.write(open.handle, offset: 0, $0) }
+        try system!.flush(open.handle)
+        try await answerAll(system!.tree)
+        if let call {
+            let inode = try #require(system!.tree.inodes[attributes.inode])
+            try system!.changing(inode) { file throws(FileSystemError) in
+                _ = try begin(call, file, inode.number, bytes)
+                return true
+            }
+        }
+        try LocalReplica.close(&system, commits: true)
+
+        system = try LocalReplica.open(folder, namespace, isNew: false)
+        let batch = try system!.tree.lock.withLock { try Batch.cut(system!.tree, Namespace.home) }
+        #expect(batch?.files.map(\.inode.number) == (call == nil ? nil : [attributes.inode]))
+        if let batch { system!.tree.lock.withLock { batch.release(system!.tree) } }
+        try LocalReplica.close(&system)
+    }
+
+    /// Seals what was written, as when it is sent, and forgets what the log says of it.
+    private func answerAll(_ tree: Tree) async throws {
+        let batch = try #require(try tree.lock.withLock { try Batch.cut(tree, Namespace.home) })
+        let sealed = try await Sealer.seal(batch.files.flatMap { $0.slots.compactMap(\.segment) }, into: tree.cache)
+        defer { Sealer.end(sealed, tree.cache) }
+        try tree.lock.withLock { () throws(FileSystemError) in
+            for file in batch.files {
+                file.content.install(file.slots, Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.reference) }))
+                tree.markContentDirty(file.inode)
+            }
+            batch.release(tree)
+            try tree.change { try $0.execute(sql: "DELETE FROM log") }
+            try tree.commit()
+        }
     }
 }

@@ -135,11 +135,37 @@ import Testing
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let tree = system.tree, root = try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(.root).id }
         try remove(at: 10, from: root)
+        try [0xAB as UInt8].withUnsafeBytes { try system.write(handle, offset: 0, $0) }
         try Self.apply(version(11, .empty), [Entry(parent: root, name: "file", node: node.id, sequence: 11)], to: tree, home)
         try system.unlink(.root, "file", caller: caller)
         try [0xAB as UInt8].withUnsafeBytes { try system.write(handle, offset: 0, $0) }
         try system.flush(handle)
         #expect(inode.links == 0)
+    }
+
+    /// What is unlinked belongs to those who hold it open: when an edit elsewhere brings the file back, it is another one.
+    @Test(arguments: [false, true]) func whatIsUnlinkedStaysWithItsHolderWhenTheFileComesBack(isAnswered: Bool) throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let tree = system.tree, root = try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(.root).id }, mine: [UInt8] = [0xAB]
+        try system.unlink(.root, "file", caller: caller)
+        try mine.withUnsafeBytes { try system.write(handle, offset: 0, $0) }
+        if isAnswered { try acknowledge() }
+        let theirs = try version(11, Content(Manifest(chunks: [chunk(1)])))
+        try Self.apply(theirs, [Entry(parent: root, name: "other", node: node.id, sequence: 11)], to: tree, home)
+        let back = try system.lookup(.root, "other")
+        #expect(back.inode != inode.number && back.size == UInt64(Self.chunkByteCount))
+        try mine.withUnsafeBytes { try system.write(handle, offset: 1, $0) }
+        try system.flush(handle)
+        #expect(try ResidentInodesTests.bytes(system.read(handle, offset: 0, count: 9)) == [0xAB, 0xAB])
+        #expect(inode.links == 0)
+        let open = try system.open(back.inode, flags: O_RDWR, caller: caller).handle
+        #expect(try ResidentInodesTests.bytes(system.read(open, offset: 0, count: 1)) == [1])
+        try mine.withUnsafeBytes { try system.write(open, offset: 0, $0) }
+        try system.flush(open)
+        let batch = try #require(try tree.lock.withLock { try Batch.cut(tree, Namespace.home) })
+        defer { tree.lock.withLock { batch.release(tree) } }
+        #expect(batch.files.map(\.inode.number) == [back.inode])
+        #expect(batch.files.map(\.node) == [node.id])
     }
 
     /// The kernel knows another file by the name that is renamed: it has not heard yet that the name leads elsewhere.

@@ -30,6 +30,13 @@ final class SimulatedMount {
     /// All contents that programs gave to a file.
     private(set) var written: Set<ChunkHash> = []
     private var count = 0
+    /// Files that a program has open for writing, and whether it wrote all of what it has to say.
+    private struct OpenFile { let handle: HandleID, inode: InodeNumber, path: String, bytes: [UInt8]; var isWritten = false }
+    private var open: [OpenFile] = []
+    /// What programs here made of the files that they opened.
+    private var contents: [InodeNumber: [UInt8]] = [:]
+    /// Inodes whose last name this mount took away.
+    private var unlinked: Set<InodeNumber> = []
 
     init(_ device: TestDevice, _ folder: String) async throws {
         (self.device, self.folder, name) = (device, folder, device.name)
@@ -54,6 +61,7 @@ final class SimulatedMount {
     func restart() async throws {
         weak let tree = tree
         (exchange, pages, listing, process) = (nil, nil, nil, nil)
+        (open, contents, unlinked) = ([], [:], [])
         // A process takes its threads with it: here, what removes and makes segment files in the background has to come to its end.
         while tree != nil { try await Task.sleep(for: .milliseconds(1)) }
         SegmentStore.making.sync {}
@@ -83,24 +91,74 @@ final class SimulatedMount {
     }
 
     func write(_ path: String, creates: Bool, _ bytes: [UInt8]) throws {
-        let place = try find(path)
-        var handle: HandleID, inode: InodeNumber
-        if let known = place.inode {
-            inode = known
-            handle = try system.open(known, flags: O_WRONLY | O_TRUNC, caller: caller).handle
-            owed[inode] = nil
-        } else {
-            guard creates else { return }
-            let made = try system.create(place.parent, place.name, mode: 0o644, flags: O_WRONLY, caller: caller)
-            (handle, inode) = (made.1.handle, made.0.inode)
-            system.forget(inode, count: 1)
-        }
-        written.insert(SHA256.hash(bytes))
-        try bytes.withUnsafeBytes { try system.write(handle, offset: 0, $0) }
-        try system.flush(handle)
-        system.release(handle)
-        owed[inode] = (SHA256.hash(bytes), "\(path) of \(name)")
+        guard var file = try open(path, creates: creates, bytes) else { return }
+        try write(&file)
+        try close(file)
     }
+
+    /// Opens a file and empties it, or makes it.
+    private func open(_ path: String, creates: Bool, _ bytes: [UInt8]) throws -> OpenFile? {
+        let place = try find(path)
+        if let known = place.inode {
+            let handle = try system.open(known, flags: O_WRONLY | O_TRUNC, caller: caller).handle
+            contents[known] = []
+            owed[known] = nil
+            return OpenFile(handle: handle, inode: known, path: path, bytes: bytes)
+        }
+        guard creates else { return nil }
+        let made = try system.create(place.parent, place.name, mode: 0o644, flags: O_WRONLY, caller: caller)
+        system.forget(made.0.inode, count: 1)
+        return OpenFile(handle: made.1.handle, inode: made.0.inode, path: path, bytes: bytes)
+    }
+
+    private func write(_ file: inout OpenFile) throws {
+        try write(file.bytes, to: file)
+        file.isWritten = true
+    }
+
+    private func write(_ bytes: [UInt8], to file: OpenFile) throws {
+        written.insert(SHA256.hash(bytes))
+        contents[file.inode] = bytes
+        owed[file.inode] = nil
+        try bytes.withUnsafeBytes { try system.write(file.handle, offset: 0, $0) }
+    }
+
+    private func close(_ file: OpenFile) throws {
+        defer { system.release(file.handle) }
+        try system.flush(file.handle)
+        guard let bytes = contents[file.inode], !bytes.isEmpty, try !unlinked.contains(file.inode) || hasName(file.inode) else { return }
+        let hash = SHA256.hash(bytes)
+        owed[file.inode] = (hash, "\("\(hash)".prefix(8)), \(file.path) of \(name), inode \(file.inode.rawValue)")
+    }
+
+    /// A program opens a file, and writes the first bytes or none of what it has to say.
+    func hold(_ path: String, _ bytes: [UInt8], first: Int) throws {
+        guard let file = try open(path, creates: true, bytes) else { return }
+        open.append(file)
+        if first > 0 { try write(Array(bytes.prefix(first)), to: file) }
+    }
+
+    /// It writes all of it, and goes on holding the file.
+    func writeHeld(_ random: inout SeededGenerator) throws {
+        guard let index = open.indices.randomElement(using: &random) else { return }
+        do { try write(&open[index]) } catch FileSystemError.stale {}    // of a shared folder that was left
+    }
+
+    /// It closes the file, with all of it written.
+    func letGo(_ random: inout SeededGenerator) throws {
+        guard let index = open.indices.randomElement(using: &random) else { return }
+        var file = open.remove(at: index)
+        if !file.isWritten {
+            do { try write(&file) } catch {
+                system.release(file.handle)
+                if error as? FileSystemError == .stale { return }
+                throw error
+            }
+        }
+        try close(file)
+    }
+
+    var holdsFiles: Bool { !open.isEmpty }
 
     func save(_ path: String, _ bytes: [UInt8]) throws {
         count += 1
@@ -140,9 +198,14 @@ final class SimulatedMount {
 
     /// The last name of what this mount wrote is gone, by this mount.
     private func forgive(_ inode: InodeNumber?) throws {
-        guard let inode else { return }
-        let places = try tree.database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM entries WHERE inode = ?", arguments: [Int64(inode.rawValue)]) }
-        if places == 0 { owed[inode] = nil }
+        guard let inode, try !hasName(inode) else { return }
+        owed[inode] = nil
+        contents[inode] = nil
+        unlinked.insert(inode)
+    }
+
+    private func hasName(_ inode: InodeNumber) throws -> Bool {
+        try tree.database.read { try Int64.fetchOne($0, sql: "SELECT 1 FROM entries WHERE inode = ?", arguments: [Int64(inode.rawValue)]) } != nil
     }
 
     // MARK: What is exchanged

@@ -9,7 +9,8 @@ final class Inode: @unchecked Sendable {
     let number: InodeNumber
     /// The number of its namespace.
     var namespace: Int64
-    /// Changes once in a life: when the server merged a directory made here with one made elsewhere.
+    /// Changes once in a life: when the server merged a directory made here with one made elsewhere, or when a file that was unlinked here
+    /// comes back as another inode.
     var id: NodeID
     var mode: UInt32
     var uid: UInt32
@@ -76,6 +77,9 @@ final class Inode: @unchecked Sendable {
             inode: number, mode: mode, links: links, uid: uid, gid: gid, device: device, size: size,
             blocks: isRegular ? (size + 511) / 512 : 0, accessed: accessed, modified: modified, changed: changed)
     }
+
+    /// Whether the content was changed, or is just being changed, and no record of the log says so yet.
+    var hasUnloggedContent: Bool { changesUnderWay > 0 || file?.hasUnlogged ?? false }
 
     func touch(_ time: Timestamp) {
         modified = time

@@ -10,6 +10,7 @@ import Shared
 struct Batch: Sendable {
     struct File: Sendable {
         let inode: Inode
+        let node: NodeID
         let content: FileContent
         let size: UInt64
         var slots: [Slot]
@@ -90,7 +91,7 @@ extension Batch {
             return (content.size, content.slots)
         }
         files.append(File(
-            inode: inode, content: content, size: size, slots: slots, base: inode.version, modified: inode.modified, changed: inode.changed))
+            inode: inode, node: record.node, content: content, size: size, slots: slots, base: inode.version, modified: inode.modified, changed: inode.changed))
     }
 
     /// Without the nodes that were made and removed again under one name: editors' swap files, SQLite's journals, git's locks. A folder

@@ -48,16 +48,18 @@ struct FeedApplier {
     private mutating func update(_ inode: Inode, _ node: Node) throws(FileSystemError) {
         guard node.sequence >= inode.sequence else { return }
         if try tree.isPending(inode) { return try wait(node) }
-        let isNew = node.content != nil && node.version != inode.version
-        // The content of what was removed here may be forgotten already.
-        let dataChanged = inode.isRegular && (isNew || inode.links == 0)
+        if inode.isRegular, inode.links == 0 {      // its entry brings it back
+            try tree.disown(inode)
+            return try renew(node)
+        }
+        let dataChanged = node.content != nil && node.version != inode.version
         let before = inode.attributes
         inode.assign(node)
         // Our changes of a folder's entries move its times, and the server does not know those yet that wait.
         if inode.isDirectory, try tree.isPending(entriesOf: inode.id) { (inode.modified, inode.changed) = (before.modified, before.changed) }
         inode.links = node.links
         inode.wasRemovedElsewhere = false
-        if dataChanged { try replaceContent(inode, node.version, node.content ?? .empty) }
+        if dataChanged, let content = node.content { try replaceContent(inode, node.version, content) }
         tree.markDirty(inode)
         if dataChanged || inode.attributes != before { events.append(.inode(inode.number, data: dataChanged)) }
         tree.releaseIfUnused(inode)
@@ -121,7 +123,8 @@ struct FeedApplier {
             if tree.isJunction(inode), namespace.isHome, inode.id == entry.node { return }
             return try removeEntry(parent.number, entry.name, current.inode)
         }
-        let known = try tree.inode(of: entry.node)
+        var known = try tree.inode(of: entry.node)
+        if let gone = known, gone.links == 0 { known = try bringBack(gone) }
         guard let inode = known == nil ? try newInode(for: entry.node) : known else { return try comesBack(entry, in: parent.number) }
         defer { tree.releaseIfUnused(inode) }
         if current?.inode == inode.number {
@@ -141,38 +144,36 @@ struct FeedApplier {
         // A directory stands in one place: where it was before is gone, even if that row comes later.
         if inode.isDirectory, let (old, name) = try tree.place(of: inode.number) { try removeEntry(old, name, inode.number) }
         try tree.change { try MountedFileSystem.insertEntry($0, parent.number, entry.name, inode.number, sequence: entry.sequence) }
-        if inode.links == 0 { try revive(inode) }
         if known != nil, !inode.isDirectory { appeared[inode.number, default: []].append(Place(parent: parent.number, name: entry.name)) }
         parent.directoryVersion += 1
         events.append(.entry(entry.name, in: parent.number))
     }
 
-    /// What was removed here stands on the server all the same: an edit elsewhere won. What was written here before it was removed is taken back
-    /// with it, and not sent: its rows may be gone by now. So it has nothing until its node's row comes, which may have to wait; but what an entry
-    /// names is there.
+    /// What has no name here any more stands on the server all the same: an edit elsewhere won.
     ///
-    /// What was removed elsewhere and is being written here keeps what is written: it meets the other edit on the server.
-    private mutating func revive(_ inode: Inode) throws(FileSystemError) {
-        let keepsContent = inode.wasRemovedElsewhere ? try tree.isPending(inode) : false
-        inode.links = 1
-        inode.wasRemovedElsewhere = false
-        if keepsContent {
-            if let node = nodes[inode.id] { try wait(node) }
-        } else if inode.isRegular {
-            try tree.change {
-                try $0.cachedStatement(sql: "DELETE FROM log WHERE node = ? AND kind = ? AND id > ?")
-                    .execute(arguments: [inode.id.data, LogKind.content.rawValue, tree.lastCut])
+    /// A file is another inode from here on: whoever holds the old one open keeps what it has, as of any file that was unlinked, and what was
+    /// written to it is sent to nobody. Only what was removed elsewhere and is being written here stays what it is: it meets the other edit on
+    /// the server.
+    /// - Returns: the node's inode; nil: it is to be made from the node's row.
+    private mutating func bringBack(_ gone: Inode) throws(FileSystemError) -> Inode? {
+        let row = nodes[gone.id]
+        if gone.isRegular {
+            guard gone.wasRemovedElsewhere, try tree.isPending(gone) else {
+                let id = gone.id
+                try tree.disown(gone)
+                guard row == nil else { return nil }
+                // Its row comes later, and may have to wait; but what an entry names is there.
+                let empty = tree.makeInode(id: id, in: gone.namespace, mode: gone.mode, uid: gone.uid, gid: gone.gid, time: gone.modified)
+                tree.register(empty)
+                return empty
             }
-            inode.contentLogged = 0
-            if let node = nodes[inode.id] {
-                try replaceContent(inode, node.version, node.content ?? .empty)
-            } else {
-                if inode.file == nil { try replaceContent(inode, nil, .empty) }
-                inode.version = nil     // what was written here goes when its row comes, even if that is of the version that was known
-            }
+            if let row { try wait(row) }
         }
-        tree.markDirty(inode)
-        events.append(.inode(inode.number, data: true))
+        gone.links = 1
+        gone.wasRemovedElsewhere = false
+        tree.markDirty(gone)
+        events.append(.inode(gone.number, data: false))
+        return gone
     }
 
     /// A file stands in as many places as the server counts, and in those that were told just now: the feed says no more of a place where a
@@ -214,6 +215,19 @@ struct FeedApplier {
 }
 
 extension Tree {
+    /// Makes an unlinked file one that only those know who hold it open. Of what was changed here and is not on its way only the names still count.
+    fileprivate func disown(_ inode: Inode) throws(FileSystemError) {
+        let id = inode.id
+        inode.id = .make()
+        inode.wasRemovedElsewhere = false
+        markDirty(inode)
+        try change { database in
+            try database.cachedStatement(sql: "UPDATE nodes SET id = ? WHERE inode = ?").execute(arguments: [inode.id.data, Int64(inode.number.rawValue)])
+            try database.cachedStatement(sql: "DELETE FROM log WHERE node = ? AND kind IN (?, ?, ?) AND id > ?")
+                .execute(arguments: [id.data, LogKind.setattr.rawValue, LogKind.xattr.rawValue, LogKind.content.rawValue, lastCut])
+        }
+    }
+
     /// What the rows hold of a content that takes a loaded one's place, so that saving it finds the differences.
     func loadSavedState(_ file: FileContent, _ inode: Inode) throws(FileSystemError) {
         let number = Int64(inode.number.rawValue)

@@ -5,7 +5,7 @@ import Shared
 // How an inode lies in the table `nodes`.
 extension Inode {
     static let columns =
-        "inode, id, mode, uid, gid, device, accessed, modified, changed, created, links, size, version, pages, target, xattrs, hydrated, sequence, namespace"
+        "inode, id, mode, uid, gid, device, accessed, modified, changed, created, links, size, version, pages, target, xattrs, hydrated, sequence, namespace, unlogged"
 
     convenience init(row: Row) throws {
         guard let id = NodeID(bytes: row[1] as Data), FileType(mode: UInt32(truncatingIfNeeded: row[2] as Int64)) != nil else {
@@ -39,15 +39,17 @@ extension Inode {
     func save(_ database: Database) throws {
         let packedXattrs = xattrs.isEmpty ? nil : try Self.attributeEncoder.encode(xattrs)
         try database.cachedStatement(sql: """
-            INSERT INTO nodes (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            INSERT INTO nodes (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (inode) DO UPDATE SET id = excluded.id, mode = excluded.mode, uid = excluded.uid, gid = excluded.gid,
             accessed = excluded.accessed, modified = excluded.modified, changed = excluded.changed, links = excluded.links,
             size = excluded.size, version = excluded.version, pages = excluded.pages, xattrs = excluded.xattrs,
-            hydrated = excluded.hydrated, sequence = excluded.sequence, namespace = excluded.namespace
+            hydrated = excluded.hydrated, sequence = excluded.sequence, namespace = excluded.namespace,
+            unlogged = excluded.unlogged
             """).execute(arguments: [
                 Int64(number.rawValue), id.data, Int64(mode), Int64(uid), Int64(gid), Int64(bitPattern: device),
                 accessed.nanoseconds, modified.nanoseconds, changed.nanoseconds, created.nanoseconds, Int64(links),
                 Int64(size), version?.data, pages.map(ChunkHash.pack), target, packedXattrs, hydration.rawValue, sequence, namespace,
+                hasUnloggedContent,
             ])
     }
 

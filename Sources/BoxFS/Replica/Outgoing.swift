@@ -32,7 +32,7 @@ struct Outgoing: Sendable {
         request.operations.append(NumberedOperation(
             id: lastLog + Int64(request.operations.count) + 1,
             operation: .content(
-                node: file.inode.id, base: file.base, version: .make(), content: content, modified: file.modified, changed: file.changed)))
+                node: file.node, base: file.base, version: .make(), content: content, modified: file.modified, changed: file.changed)))
     }
 
     /// With every chunk that its contents name, for a server that lost some.

@@ -1,16 +1,20 @@
 extension ReplicaDatabase {
     /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
-    static let formatVersion = 5
+    static let formatVersion = 6
 
-    /// By the format that is found. 2: no segment was a patch; 3: rows named the pieces of patches (`SegmentRow.before4`); 4: each segment had a file.
+    /// By the format that is found, to the next that there was. 2: no segment was a patch; 3: rows named the pieces of patches
+    /// (`SegmentRow.before4`); 4: each segment had a file; 5: segments alone told of what no record speaks of.
     static let migrations = [
         2: """
-            ALTER TABLE segments ADD COLUMN known INTEGER; ALTER TABLE segments ADD COLUMN base INTEGER;
-            ALTER TABLE segments ADD COLUMN base_length INTEGER; ALTER TABLE segments ADD COLUMN origin BLOB;
-            ALTER TABLE segments ADD COLUMN bytes BLOB; PRAGMA user_version = 5
+            ALTER TABLE segments ADD COLUMN base INTEGER; ALTER TABLE segments ADD COLUMN base_length INTEGER;
+            ALTER TABLE segments ADD COLUMN origin BLOB; PRAGMA user_version = 3
             """,
-        3: "ALTER TABLE segments ADD COLUMN known INTEGER; ALTER TABLE segments ADD COLUMN bytes BLOB; PRAGMA user_version = 5",
+        3: "ALTER TABLE segments ADD COLUMN known INTEGER; PRAGMA user_version = 4",
         4: "ALTER TABLE segments ADD COLUMN bytes BLOB; PRAGMA user_version = 5",
+        5: """
+            ALTER TABLE nodes ADD COLUMN unlogged INTEGER NOT NULL DEFAULT 0;
+            CREATE INDEX nodes_unlogged ON nodes (inode) WHERE unlogged = 1; PRAGMA user_version = 6
+            """,
     ]
 
     static let schema = """
@@ -23,12 +27,14 @@ extension ReplicaDatabase {
 
         -- inode: the kernel's number; the root is 1. hydrated: 0 entries unknown, 1 on their way, 2 all here.
         -- pages: packed hashes of the manifest's pages while the manifest itself is not here, otherwise null.
+        -- unlogged: 1 when the content was changed and no record of the log says so yet.
         CREATE TABLE nodes (
             inode INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, mode INTEGER NOT NULL, uid INTEGER NOT NULL,
             gid INTEGER NOT NULL, device INTEGER NOT NULL, accessed INTEGER NOT NULL, modified INTEGER NOT NULL,
             changed INTEGER NOT NULL, created INTEGER NOT NULL, links INTEGER NOT NULL, size INTEGER NOT NULL,
             version BLOB, pages BLOB, target TEXT, xattrs BLOB, hydrated INTEGER NOT NULL, sequence INTEGER NOT NULL,
-            namespace INTEGER NOT NULL);
+            namespace INTEGER NOT NULL, unlogged INTEGER NOT NULL DEFAULT 0);
+        CREATE INDEX nodes_unlogged ON nodes (inode) WHERE unlogged = 1;
         CREATE INDEX nodes_unhydrated ON nodes (inode) WHERE hydrated < 2 AND mode & 61440 = 16384;
         CREATE INDEX nodes_unlinked ON nodes (inode) WHERE links = 0;
 

@@ -46,13 +46,15 @@ final class ReplicaDatabase: Sendable {
         walPath = path + "-wal"
         room = DatabaseRoom(reservePath: path + "-reserve")
         try queue.inDatabase { database in
-            let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-            guard version != Self.formatVersion else { return }
-            let creation = version == 0 ? Self.schema + "PRAGMA user_version = \(Self.formatVersion)" : Self.migrations[version]
-            guard let creation else { throw ReplicaFormatError(found: version) }
-            try database.inTransaction {
-                try database.execute(sql: creation)
-                return .commit
+            while true {
+                let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+                if version == Self.formatVersion { return }
+                let creation = version == 0 ? Self.schema + "PRAGMA user_version = \(Self.formatVersion)" : Self.migrations[version]
+                guard let creation else { throw ReplicaFormatError(found: version) }
+                try database.inTransaction {
+                    try database.execute(sql: creation)
+                    return .commit
+                }
             }
         }
     }

@@ -317,9 +317,9 @@ extension Shared.Operation {
 
 extension Tree {
     /// Whether the content here is the one that was sent, or was written on top of it. What was removed here meanwhile and came back by the feed
-    /// (`FeedApplier.revive`) has bytes of another version: it takes those that were sent when the feed tells of theirs.
+    /// (`FeedApplier.bringBack`) has bytes of another version: it takes those that were sent when the feed tells of theirs.
     fileprivate func goesOn(from sent: Content, _ inode: Inode) throws(FileSystemError) -> Bool {
-        if inode.links == 0 || inode.changesUnderWay > 0 || inode.file?.hasUnlogged ?? false { return true }
+        if inode.links == 0 || inode.hasUnloggedContent { return true }
         let isWritten = try database.read { database in
             try Int64.fetchOne(
                 database.cachedStatement(sql: "SELECT 1 FROM log WHERE node = ? AND kind = ? LIMIT 1"), arguments: [inode.id.data, LogKind.content.rawValue]) != nil

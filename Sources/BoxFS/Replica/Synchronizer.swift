@@ -215,7 +215,7 @@ extension Tree {
 
     /// Whether our own change of the node is not answered yet. Under the lock.
     func isPending(_ inode: Inode) throws(FileSystemError) -> Bool {
-        if inode.changesUnderWay > 0 || inode.file?.hasUnlogged ?? false { return true }
+        if inode.hasUnloggedContent { return true }
         return try isPending(node: inode.id)
     }
 

@@ -17,12 +17,13 @@ extension Tree {
         try commit()
     }
 
-    /// A process that ended between a write and the close left bytes of which no record speaks: they are here, so the server shall have them.
+    /// A process that ended between a write and the close left a content of which no record speaks: it is what is here, so the server shall
+    /// have it. Where something was written there is a segment; what was only cut off, or shares chunks of another file, has none.
     private func logInterruptedWrites() throws(FileSystemError) {
         let written = try database.read { database in
             try Int64.fetchAll(database, sql: """
-                SELECT DISTINCT inode FROM segments WHERE NOT EXISTS (
-                    SELECT 1 FROM log WHERE log.inode = segments.inode AND log.kind = ? AND log.id > ?)
+                SELECT inode FROM (SELECT inode FROM segments UNION SELECT inode FROM nodes WHERE unlogged = 1) AS written WHERE NOT EXISTS (
+                    SELECT 1 FROM log WHERE log.inode = written.inode AND log.kind = ? AND log.id > ?)
                 """, arguments: [LogKind.content.rawValue, lastCut])
         }
         for number in written {
