@@ -234,6 +234,17 @@ import Testing
         try await fixture.expectClean()
     }
 
+    /// A link that did not get its name is no copy of an empty file: the file's content comes later.
+    @Test func aLinkIsNoCopyOfAnEmptyFile() async throws {
+        let (one, two) = try await devices()
+        _ = try await one.makeFile("f", "text")
+        let link = two.node(.symlink, target: "elsewhere"), file = two.node(.regular)
+        for node in [link, file] { #expect(try await two.commit([.create(node: node, parent: two.root, name: "f")])[0].outcome == .conflicted) }
+        #expect(try await two.commit([two.write(file.id, base: nil, "later")], chunks: [Array("later".utf8)])[0].outcome == .applied)
+        #expect(try await one.list().count == 3)
+        try await fixture.expectClean()
+    }
+
     /// The merge's bytes are freed with everything else.
     @Test func mergesAreCounted() async throws {
         let (one, two) = try await devices()

@@ -64,7 +64,7 @@ extension Committer {
     /// The conflicted copy of the file that holds just this already: the same two contents never make a second one.
     func equalCopy(of node: NodeID, _ content: Content) throws -> NodeRow? {
         for found in try sql.query("SELECT copy FROM conflicts WHERE node = $1 AND resolved_at IS NULL", [.id(node)]) {
-            if let copy = try self.node(try found.id(0)), copy.deletedAt == nil, try (NodeRow.content(sql, copy.version) ?? .empty) == content { return copy }
+            if let copy = try self.node(try found.id(0)), copy.isRegular, copy.deletedAt == nil, try (NodeRow.content(sql, copy.version) ?? .empty) == content { return copy }
         }
         return nil
     }
