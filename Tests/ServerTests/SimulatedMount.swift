@@ -18,28 +18,27 @@ final class SimulatedMount {
     var synchronizer: Synchronizer { process!.synchronizer }
     let device: TestDevice
     private let folder: String
-    private let caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
-    private var tree: Tree { system.tree }
+    var tree: Tree { system.tree }
     /// A commit on its way to the server, and the answer on its way back.
     private struct Exchange { let namespace: Namespace, request: Outgoing, batch: Batch?; var answer: CommitAnswer? }
     private var exchange: Exchange?
     private var pages: [(namespace: Namespace, after: Int64, page: ChangePage)]?
     private var listing: (directory: InodeNumber, place: Synchronizer.Place, page: TreePage)?
+    // Of what programs do (`SimulatedMount+Programs.swift`).
     /// By the file's inode: what a close returned for and this mount did not take back.
-    private(set) var owed: [InodeNumber: (hash: ChunkHash, what: String)] = [:]
-    /// All contents that programs gave to a file.
-    private(set) var written: Set<ChunkHash> = []
-    private var count = 0
-    /// Files that a program has open for writing, and whether it wrote all of what it has to say.
-    private struct OpenFile { let handle: HandleID, inode: InodeNumber, path: String, bytes: [UInt8]; var isWritten = false }
-    private var open: [OpenFile] = []
+    var owed: [InodeNumber: (hash: ChunkHash, what: String)] = [:]
+    let written: WrittenContents
+    /// What programs read that nobody wrote.
+    var inventions: [String] = []
+    var count = 0
+    var open: [OpenFile] = []
     /// What programs here made of the files that they opened.
-    private var contents: [InodeNumber: [UInt8]] = [:]
+    var contents: [InodeNumber: [UInt8]] = [:]
     /// Inodes whose last name this mount took away.
-    private var unlinked: Set<InodeNumber> = []
+    var unlinked: Set<InodeNumber> = []
 
-    init(_ device: TestDevice, _ folder: String) async throws {
-        (self.device, self.folder, name) = (device, folder, device.name)
+    init(_ device: TestDevice, _ folder: String, _ written: WrittenContents = WrittenContents()) async throws {
+        (self.device, self.folder, self.written, name) = (device, folder, written, device.name)
         let root = try await device.drive.node(device.session, device.namespace, device.root)
         let sequence = try await device.drive.namespaceInformation(device.session, device.namespace).sequence
         process = try begin { tree throws(FileSystemError) in try tree.makeRoot(root, namespace: device.namespace, cursor: sequence) }
@@ -68,149 +67,9 @@ final class SimulatedMount {
         process = try begin()
     }
 
-    // MARK: What programs do
-
-    /// Runs a program's step; what fails as a system call may is none of the test's business.
-    func attempt(_ body: () throws -> Void) rethrows {
-        do { try body() } catch let error as FileSystemError where error != .io && error != .stale {}
-        tree.lock.withLock { tree.trim() }
-    }
-
-    private func find(_ path: String) throws -> (parent: InodeNumber, name: String, inode: InodeNumber?) {
-        var parent = InodeNumber.root
-        var parts = path.split(separator: "/").map(String.init)
-        let name = parts.removeLast()
-        for part in parts { parent = try lookup(parent, part) }
-        do { return (parent, name, try lookup(parent, name)) } catch FileSystemError.notFound { return (parent, name, nil) }
-    }
-
-    private func lookup(_ parent: InodeNumber, _ name: String) throws -> InodeNumber {
-        let inode = try system.lookup(parent, name).inode
-        system.forget(inode, count: 1)
-        return inode
-    }
-
-    func write(_ path: String, creates: Bool, _ bytes: [UInt8]) throws {
-        guard var file = try open(path, creates: creates, bytes) else { return }
-        try write(&file)
-        try close(file)
-    }
-
-    /// Opens a file and empties it, or makes it.
-    private func open(_ path: String, creates: Bool, _ bytes: [UInt8]) throws -> OpenFile? {
-        let place = try find(path)
-        if let known = place.inode {
-            let handle = try system.open(known, flags: O_WRONLY | O_TRUNC, caller: caller).handle
-            contents[known] = []
-            owed[known] = nil
-            return OpenFile(handle: handle, inode: known, path: path, bytes: bytes)
-        }
-        guard creates else { return nil }
-        let made = try system.create(place.parent, place.name, mode: 0o644, flags: O_WRONLY, caller: caller)
-        system.forget(made.0.inode, count: 1)
-        return OpenFile(handle: made.1.handle, inode: made.0.inode, path: path, bytes: bytes)
-    }
-
-    private func write(_ file: inout OpenFile) throws {
-        try write(file.bytes, to: file)
-        file.isWritten = true
-    }
-
-    private func write(_ bytes: [UInt8], to file: OpenFile) throws {
-        written.insert(SHA256.hash(bytes))
-        contents[file.inode] = bytes
-        owed[file.inode] = nil
-        try bytes.withUnsafeBytes { try system.write(file.handle, offset: 0, $0) }
-    }
-
-    private func close(_ file: OpenFile) throws {
-        defer { system.release(file.handle) }
-        try system.flush(file.handle)
-        guard let bytes = contents[file.inode], !bytes.isEmpty, try !unlinked.contains(file.inode) || hasName(file.inode) else { return }
-        let hash = SHA256.hash(bytes)
-        owed[file.inode] = (hash, "\("\(hash)".prefix(8)), \(file.path) of \(name), inode \(file.inode.rawValue)")
-    }
-
-    /// A program opens a file, and writes the first bytes or none of what it has to say.
-    func hold(_ path: String, _ bytes: [UInt8], first: Int) throws {
-        guard let file = try open(path, creates: true, bytes) else { return }
-        open.append(file)
-        if first > 0 { try write(Array(bytes.prefix(first)), to: file) }
-    }
-
-    /// It writes all of it, and goes on holding the file.
-    func writeHeld(_ random: inout SeededGenerator) throws {
-        guard let index = open.indices.randomElement(using: &random) else { return }
-        do { try write(&open[index]) } catch FileSystemError.stale {}    // of a shared folder that was left
-    }
-
-    /// It closes the file, with all of it written.
-    func letGo(_ random: inout SeededGenerator) throws {
-        guard let index = open.indices.randomElement(using: &random) else { return }
-        var file = open.remove(at: index)
-        if !file.isWritten {
-            do { try write(&file) } catch {
-                system.release(file.handle)
-                if error as? FileSystemError == .stale { return }
-                throw error
-            }
-        }
-        try close(file)
-    }
-
-    var holdsFiles: Bool { !open.isEmpty }
-
-    func save(_ path: String, _ bytes: [UInt8]) throws {
-        count += 1
-        try write(".save-\(name)-\(count)", creates: true, bytes)
-        try rename(".save-\(name)-\(count)", path)
-    }
-
-    func remove(_ path: String) throws {
-        let place = try find(path)
-        do { try system.unlink(place.parent, place.name, caller: caller) } catch FileSystemError.isDirectory {
-            return try system.rmdir(place.parent, place.name, caller: caller)
-        }
-        try forgive(place.inode)
-    }
-
-    func rename(_ path: String, _ target: String, flags: UInt32 = 0) throws {
-        let from = try find(path), to = try find(target)
-        try system.rename(from.parent, from.name, to.parent, to.name, flags: flags, caller: caller)
-        if flags == 0, to.inode != from.inode { try forgive(to.inode) }
-    }
-
-    func link(_ path: String, _ target: String) throws {
-        guard let inode = try find(path).inode else { return }
-        let to = try find(target)
-        _ = try system.link(inode, to.parent, to.name)
-        system.forget(inode, count: 1)
-    }
-
-    func mkdir(_ path: String) throws {
-        let place = try find(path)
-        system.forget(try system.mkdir(place.parent, place.name, mode: 0o755, caller: caller).inode, count: 1)
-    }
-
-    func chmod(_ path: String, _ mode: UInt32) throws {
-        if let inode = try find(path).inode { _ = try system.setattr(inode, AttributeChanges(mode: mode), handle: nil, caller: caller) }
-    }
-
-    /// The last name of what this mount wrote is gone, by this mount.
-    private func forgive(_ inode: InodeNumber?) throws {
-        guard let inode, try !hasName(inode) else { return }
-        owed[inode] = nil
-        contents[inode] = nil
-        unlinked.insert(inode)
-    }
-
-    private func hasName(_ inode: InodeNumber) throws -> Bool {
-        try tree.database.read { try Int64.fetchOne($0, sql: "SELECT 1 FROM entries WHERE inode = ?", arguments: [Int64(inode.rawValue)]) } != nil
-    }
-
     // MARK: What is exchanged
 
-    private var namespaces: [Namespace] { tree.lock.withLock { tree.namespacesHomeFirst.filter { !$0.isLost } } }
+    var namespaces: [Namespace] { tree.lock.withLock { tree.namespacesHomeFirst.filter { !$0.isLost } } }
 
     /// - Returns: whether there was something to do.
     func cut() async throws -> Bool {
@@ -334,7 +193,7 @@ final class SimulatedMount {
 
     // MARK: What is seen
 
-    /// Path to node, mode, links, version and bytes, of all that can be reached.
+    /// Path to node, mode, links, version, bytes, target or mtime, and extended attributes, of all that can be reached.
     func seenTree() throws -> [String: String] {
         try tree.lock.withLock { () throws(FileSystemError) in
             try tree.commit()
@@ -343,7 +202,7 @@ final class SimulatedMount {
                 let rows = try tree.database.read { try Row.fetchAll($0, sql: "SELECT name, inode FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
                 for row in rows {
                     let inode = try tree.inode(InodeNumber(rawValue: UInt64(row[1] as Int64))), place = path + "/" + (row[0] as String)
-                    seen[place] = Self.text(inode.id, inode.mode, inode.isDirectory ? 1 : UInt64(inode.links), inode.version, inode.size, try chunks(of: inode))
+                    seen[place] = Self.text(Node(inode), links: inode.links, inode.version, size: inode.size, try chunks(of: inode))
                     if inode.isDirectory { folders.append((inode.number, place)) }
                 }
             }
@@ -368,13 +227,17 @@ final class SimulatedMount {
         return FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _, _ in nil }.chunks
     }
 
-    static func text(_ id: NodeID, _ mode: UInt32, _ links: UInt64, _ version: VersionID?, _ size: UInt64, _ chunks: [ChunkReference]) -> String {
-        "\(id) \(String(mode, radix: 8)) \(links) \(version.map { "\($0)" } ?? "-") \(size) \(chunks.map { "\($0.hash)".prefix(8) }.joined(separator: "+"))"
+    static func text(_ node: Node, links: UInt32, _ version: VersionID?, size: UInt64, _ chunks: [ChunkReference]) -> String {
+        let isDirectory = FileType(mode: node.mode) == .directory
+        let more = [node.target.map { "-> \($0)" }, isDirectory ? nil : "\(node.modified.nanoseconds)"].compactMap { $0 }
+            + node.xattrs.sorted { $0.key < $1.key }.map { "\($0.key)=\(String(decoding: $0.value, as: UTF8.self))" }
+        return "\(node.id) \(String(node.mode, radix: 8)) \(isDirectory ? 1 : links) \(version.map { "\($0)" } ?? "-") \(size) \(chunks.map { "\($0.hash)".prefix(8) }.joined(separator: "+")) \(more.joined(separator: " "))"
     }
 
     /// Contents that were put beside the tree.
-    func rescued() -> Set<ChunkHash> {
+    func rescued() -> [ChunkHash: [UInt8]] {
         let files = FileManager.default.enumerator(atPath: folder + "/rescue")?.compactMap { $0 as? String } ?? []
-        return Set(files.compactMap { FileManager.default.contents(atPath: folder + "/rescue/" + $0).map { SHA256.hash(Array($0)) } })
+        let contents = files.compactMap { FileManager.default.contents(atPath: folder + "/rescue/" + $0).map { Array($0) } }
+        return Dictionary(contents.map { (SHA256.hash($0), $0) }) { $1 }
     }
 }

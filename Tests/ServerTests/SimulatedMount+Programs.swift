@@ -1,0 +1,245 @@
+import ChunkCache
+import Foundation
+import Glibc
+import GRDB
+import Shared
+import Testing
+@testable import BoxFS
+@testable import Server
+
+/// A file that a program has open for writing, and whether it wrote all of what it has to say.
+struct OpenFile { let handle: HandleID, inode: InodeNumber, path: String, bytes: [UInt8]; var isWritten = false }
+
+/// All contents that programs gave to a file, at any mount.
+final class WrittenContents { var hashes: Set<ChunkHash> = [] }
+
+private let caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
+
+// What programs do.
+extension SimulatedMount {
+    /// Runs a program's step. A chunk that is not here is brought, and the step begun again; what fails as a system call may is none of the
+    /// test's business.
+    func attempt(_ body: () throws -> Void) async throws {
+        defer { tree.lock.withLock { tree.trim() } }
+        while true {
+            do { return try body() } catch FileSystemError.missing(.chunk(let hash, let length, _)) {
+                guard try await bring(ChunkReference(hash: hash, length: length)) else { return }
+            } catch let error as FileSystemError where error != .io && error != .stale { return }
+        }
+    }
+
+    private func bring(_ chunk: ChunkReference) async throws -> Bool {
+        for namespace in namespaces {
+            guard let location = try? await device.drive.chunkLocations(device.session, namespace.id, [chunk.hash])[chunk.hash] else { continue }
+            let bytes = Array(try await device.drive.chunks.read(location).readableBytesView)
+            return try bytes.withUnsafeBytes { try tree.cache.insert(chunk, $0) }
+        }
+        return false
+    }
+
+    /// What a file holds, read as programs read.
+    private func content(of inode: InodeNumber) throws -> [UInt8] {
+        let handle = try system.open(inode, flags: O_RDONLY, caller: caller).handle
+        defer { system.release(handle) }
+        var bytes: [UInt8] = []
+        for piece in try system.read(handle, offset: 0, count: 1 << 16) {
+            switch piece {
+            case .zeros(let count): bytes += [UInt8](repeating: 0, count: count)
+            case .bytes(let part): bytes += part
+            case .file(let file, let offset, let count):
+                var part = [UInt8](repeating: 0, count: count)
+                #expect(pread(file.rawValue, &part, count, off_t(offset)) == count)
+                bytes += part
+            }
+        }
+        if !bytes.isEmpty, !written.hashes.contains(SHA256.hash(bytes)) { inventions.append("\(name) read \(bytes), which nobody wrote") }
+        return bytes
+    }
+
+    private func find(_ path: String) throws -> (parent: InodeNumber, name: String, inode: InodeNumber?) {
+        var parent = InodeNumber.root
+        var parts = path.split(separator: "/").map(String.init)
+        let name = parts.removeLast()
+        for part in parts { parent = try lookup(parent, part) }
+        do { return (parent, name, try lookup(parent, name)) } catch FileSystemError.notFound { return (parent, name, nil) }
+    }
+
+    private func lookup(_ parent: InodeNumber, _ name: String) throws -> InodeNumber {
+        let inode = try system.lookup(parent, name).inode
+        system.forget(inode, count: 1)
+        return inode
+    }
+
+    func write(_ path: String, creates: Bool, _ bytes: [UInt8]) throws {
+        guard var file = try open(path, creates: creates, bytes) else { return }
+        try write(&file)
+        try close(file)
+    }
+
+    /// Opens a file and empties it, or makes it.
+    private func open(_ path: String, creates: Bool, _ bytes: [UInt8]) throws -> OpenFile? {
+        let place = try find(path)
+        if let known = place.inode {
+            let handle = try system.open(known, flags: O_WRONLY | O_TRUNC, caller: caller).handle
+            contents[known] = []
+            owed[known] = nil
+            return OpenFile(handle: handle, inode: known, path: path, bytes: bytes)
+        }
+        guard creates else { return nil }
+        let made = try system.create(place.parent, place.name, mode: 0o644, flags: O_WRONLY, caller: caller)
+        system.forget(made.0.inode, count: 1)
+        return OpenFile(handle: made.1.handle, inode: made.0.inode, path: path, bytes: bytes)
+    }
+
+    private func write(_ file: inout OpenFile) throws {
+        try write(file.bytes, to: file)
+        file.isWritten = true
+    }
+
+    private func write(_ bytes: [UInt8], to file: OpenFile, offset: Int = 0) throws {
+        let old = try content(of: file.inode)
+        note(old.prefix(offset) + bytes + old.dropFirst(offset + bytes.count), in: file.inode)
+        try bytes.withUnsafeBytes { try system.write(file.handle, offset: Int64(offset), $0) }
+    }
+
+    /// A program is about to make this of a file.
+    private func note(_ content: some Sequence<UInt8>, in inode: InodeNumber) {
+        let content = Array(content)
+        written.hashes.insert(SHA256.hash(content))
+        contents[inode] = content
+        owed[inode] = nil
+    }
+
+    private func close(_ file: OpenFile) throws {
+        defer { system.release(file.handle) }
+        try system.flush(file.handle)
+        try owe(file.inode, file.path)
+    }
+
+    private func owe(_ inode: InodeNumber, _ path: String) throws {
+        guard let bytes = contents[inode], !bytes.isEmpty, try !unlinked.contains(inode) || hasName(inode) else { return }
+        owed[inode] = (SHA256.hash(bytes), "\(bytes), \(path) of \(name), inode \(inode.rawValue)")
+    }
+
+    /// A program opens a file, and writes the first bytes or none of what it has to say.
+    func hold(_ path: String, _ bytes: [UInt8], first: Int) throws {
+        guard let file = try open(path, creates: true, bytes) else { return }
+        open.append(file)
+        if first > 0 { try write(Array(bytes.prefix(first)), to: file) }
+    }
+
+    /// It writes all of it, and goes on holding the file.
+    func writeHeld(_ random: inout SeededGenerator) throws {
+        guard let index = open.indices.randomElement(using: &random) else { return }
+        do { try write(&open[index]) } catch FileSystemError.stale {}    // of a shared folder that was left
+    }
+
+    /// It closes the file, with all of it written.
+    func letGo(_ random: inout SeededGenerator) throws {
+        guard let index = open.indices.randomElement(using: &random) else { return }
+        var file = open[index]
+        do {
+            if !file.isWritten { try write(&file) }
+            open.remove(at: index)
+            try close(file)
+        } catch FileSystemError.missing(let missing) {
+            throw FileSystemError.missing(missing)      // again, when it is here
+        } catch {
+            open.remove(at: index)
+            system.release(file.handle)
+            guard error as? FileSystemError == .stale else { throw error }
+        }
+    }
+
+    var holdsFiles: Bool { !open.isEmpty }
+
+    /// Adds to a file, and closes it.
+    func append(_ path: String, _ bytes: [UInt8]) throws {
+        guard let inode = try find(path).inode else { return }
+        let length = try content(of: inode).count
+        guard length < 40 else { return }
+        let file = OpenFile(handle: try system.open(inode, flags: O_WRONLY, caller: caller).handle, inode: inode, path: path, bytes: bytes)
+        try write(bytes, to: file, offset: length)
+        try close(file)
+    }
+
+    /// truncate(2): shorter, longer, or as it was.
+    func cut(_ path: String, to length: Int) throws {
+        guard let inode = try find(path).inode else { return }
+        let old = try content(of: inode)
+        note(old.prefix(length) + [UInt8](repeating: 0, count: max(0, length - old.count)), in: inode)
+        _ = try system.setattr(inode, AttributeChanges(size: UInt64(length)), handle: nil, caller: caller)
+        try owe(inode, path)
+    }
+
+    /// cp(1), by copy_file_range(2): what is sealed is shared.
+    func copy(_ path: String, to target: String, closes: Bool) throws {
+        guard let source = try find(path).inode, try find(target).inode != source else { return }
+        let bytes = try content(of: source)
+        guard !bytes.isEmpty, let file = try open(target, creates: true, bytes) else { return }
+        let from = try system.open(source, flags: O_RDONLY, caller: caller).handle
+        defer { system.release(from) }
+        note(bytes, in: file.inode)
+        #expect(try system.copyFileRange(from, sourceOffset: 0, file.handle, targetOffset: 0, count: bytes.count) == bytes.count)
+        if closes { try close(file) } else { open.append(OpenFile(handle: file.handle, inode: file.inode, path: target, bytes: bytes, isWritten: true)) }
+    }
+
+    func symlink(_ path: String, _ target: String) throws {
+        let place = try find(path)
+        system.forget(try system.symlink(place.parent, place.name, target: target, caller: caller).inode, count: 1)
+    }
+
+    /// - Parameter value: nil removes it.
+    func setAttribute(_ path: String, _ attribute: String, _ value: [UInt8]?) throws {
+        guard let inode = try find(path).inode else { return }
+        if let value { try system.setxattr(inode, attribute, value, flags: 0) } else { try system.removexattr(inode, attribute) }
+    }
+
+    func save(_ path: String, _ bytes: [UInt8]) throws {
+        count += 1
+        try write(".save-\(name)-\(count)", creates: true, bytes)
+        try rename(".save-\(name)-\(count)", path)
+    }
+
+    func remove(_ path: String) throws {
+        let place = try find(path)
+        do { try system.unlink(place.parent, place.name, caller: caller) } catch FileSystemError.isDirectory {
+            return try system.rmdir(place.parent, place.name, caller: caller)
+        }
+        try forgive(place.inode)
+    }
+
+    func rename(_ path: String, _ target: String, flags: UInt32 = 0) throws {
+        let from = try find(path), to = try find(target)
+        try system.rename(from.parent, from.name, to.parent, to.name, flags: flags, caller: caller)
+        if flags == 0, to.inode != from.inode { try forgive(to.inode) }
+    }
+
+    func link(_ path: String, _ target: String) throws {
+        guard let inode = try find(path).inode else { return }
+        let to = try find(target)
+        _ = try system.link(inode, to.parent, to.name)
+        system.forget(inode, count: 1)
+    }
+
+    func mkdir(_ path: String) throws {
+        let place = try find(path)
+        system.forget(try system.mkdir(place.parent, place.name, mode: 0o755, caller: caller).inode, count: 1)
+    }
+
+    func chmod(_ path: String, _ mode: UInt32) throws {
+        if let inode = try find(path).inode { _ = try system.setattr(inode, AttributeChanges(mode: mode), handle: nil, caller: caller) }
+    }
+
+    /// The last name of what this mount wrote is gone, by this mount.
+    private func forgive(_ inode: InodeNumber?) throws {
+        guard let inode, try !hasName(inode) else { return }
+        owed[inode] = nil
+        contents[inode] = nil
+        unlinked.insert(inode)
+    }
+
+    private func hasName(_ inode: InodeNumber) throws -> Bool {
+        try tree.database.read { try Int64.fetchOne($0, sql: "SELECT 1 FROM entries WHERE inode = ?", arguments: [Int64(inode.rawValue)]) } != nil
+    }
+}
