@@ -37,6 +37,8 @@ extension SimulatedMount {
         return false
     }
 
+    static func brief(_ bytes: [UInt8]) -> String { "\(bytes.prefix(8)) of \(bytes.count)" }
+
     /// What a file holds, read as programs read.
     private func content(of inode: InodeNumber) throws -> [UInt8] {
         let handle = try system.open(inode, flags: O_RDONLY, caller: caller).handle
@@ -52,7 +54,7 @@ extension SimulatedMount {
                 bytes += part
             }
         }
-        if !bytes.isEmpty, !written.hashes.contains(SHA256.hash(bytes)) { inventions.append("\(name) read \(bytes), which nobody wrote") }
+        if !bytes.isEmpty, !written.hashes.contains(SHA256.hash(bytes)) { inventions.append("\(name) read \(Self.brief(bytes)), which nobody wrote") }
         return bytes
     }
 
@@ -118,7 +120,7 @@ extension SimulatedMount {
 
     private func owe(_ inode: InodeNumber, _ path: String) throws {
         guard let bytes = contents[inode], !bytes.isEmpty, try !unlinked.contains(inode) || hasName(inode) else { return }
-        owed[inode] = (SHA256.hash(bytes), "\(bytes), \(path) of \(name), inode \(inode.rawValue)")
+        owed[inode] = (SHA256.hash(bytes), "\(Self.brief(bytes)), \(path) of \(name), inode \(inode.rawValue)")
     }
 
     /// A program opens a file, and writes the first bytes or none of what it has to say.
@@ -157,19 +159,18 @@ extension SimulatedMount {
     func append(_ path: String, _ bytes: [UInt8]) throws {
         guard let inode = try find(path).inode else { return }
         let length = try content(of: inode).count
-        guard length < 40 else { return }
+        guard length < 40_000 else { return }
         let file = OpenFile(handle: try system.open(inode, flags: O_WRONLY, caller: caller).handle, inode: inode, path: path, bytes: bytes)
         try write(bytes, to: file, offset: length)
         try close(file)
     }
 
-    /// truncate(2): shorter, longer, or as it was.
+    /// truncate(2): shorter, longer, or as it was. Nobody closes the file, so nothing is promised yet.
     func cut(_ path: String, to length: Int) throws {
         guard let inode = try find(path).inode else { return }
         let old = try content(of: inode)
         note(old.prefix(length) + [UInt8](repeating: 0, count: max(0, length - old.count)), in: inode)
         _ = try system.setattr(inode, AttributeChanges(size: UInt64(length)), handle: nil, caller: caller)
-        try owe(inode, path)
     }
 
     /// cp(1), by copy_file_range(2): what is sealed is shared.

@@ -37,7 +37,7 @@ final class SimulatedMount {
     /// Inodes whose last name this mount took away.
     var unlinked: Set<InodeNumber> = []
 
-    init(_ device: TestDevice, _ folder: String, _ written: WrittenContents = WrittenContents()) async throws {
+    init(_ device: TestDevice, _ folder: String, _ written: WrittenContents) async throws {
         (self.device, self.folder, self.written, name) = (device, folder, written, device.name)
         let root = try await device.drive.node(device.session, device.namespace, device.root)
         let sequence = try await device.drive.namespaceInformation(device.session, device.namespace).sequence
@@ -196,7 +196,6 @@ final class SimulatedMount {
     /// Path to node, mode, links, version, bytes, target or mtime, and extended attributes, of all that can be reached.
     func seenTree() throws -> [String: String] {
         try tree.lock.withLock { () throws(FileSystemError) in
-            try tree.commit()
             var seen: [String: String] = [:], folders: [(InodeNumber, String)] = [(.root, "")]
             while let (folder, path) = folders.popLast() {
                 let rows = try tree.database.read { try Row.fetchAll($0, sql: "SELECT name, inode FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
@@ -210,13 +209,16 @@ final class SimulatedMount {
         }
     }
 
-    /// Every name leads to a node that counts it: otherwise programs would meet ESTALE.
+    /// Every name leads to a node that counts it: otherwise programs would meet ESTALE. Ends no transaction.
     func expectSound() throws -> String? {
         try tree.lock.withLock { () throws(FileSystemError) in
-            try tree.commit()
-            return try tree.database.read {
-                try String.fetchOne($0, sql: "SELECT e.name || ' of ' || e.inode || ' counts ' || ifnull(n.links, -1) FROM entries e LEFT JOIN nodes n ON n.inode = e.inode WHERE ifnull(n.links, 0) = 0 LIMIT 1")
+            let rows = try tree.database.read {
+                try Row.fetchAll($0, sql: "SELECT e.name, e.inode, ifnull(n.links, 0) FROM entries e LEFT JOIN nodes n ON n.inode = e.inode")
             }
+            for row in rows where tree.inodes[InodeNumber(rawValue: UInt64(row[1] as Int64))].map({ Int64($0.links) }) ?? row[2] == 0 {
+                return "\(row[0] as String) of \(row[1] as Int64) counts nothing"
+            }
+            return nil
         }
     }
 
