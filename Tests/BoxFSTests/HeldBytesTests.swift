@@ -131,7 +131,7 @@ import Testing
         try system!.flush(file.handle)
         system!.release(file.handle)
         try LocalReplica.close(&system)
-        try DatabaseQueue(path: folder + "/replica.db").writeWithoutTransaction { try $0.execute(sql: "ALTER TABLE segments DROP COLUMN bytes; DROP INDEX nodes_unlogged; ALTER TABLE nodes DROP COLUMN unlogged; PRAGMA user_version = 4") }
+        try DatabaseQueue(path: folder + "/replica.db").writeWithoutTransaction { try $0.execute(sql: "\(LocalReplica.undoFormat6); ALTER TABLE segments DROP COLUMN bytes; PRAGMA user_version = 4") }
         system = try mount()
         #expect(try content("f", system!) == bytes)
         try LocalReplica.close(&system)

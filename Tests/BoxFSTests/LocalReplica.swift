@@ -4,6 +4,9 @@ import Shared
 
 /// A mount's file system without a kernel and a server, on a state folder that process after process opens.
 enum LocalReplica {
+    /// SQL that takes a replica from format 6 to 5.
+    static let undoFormat6 = "DROP INDEX nodes_unlogged; ALTER TABLE nodes DROP COLUMN unlogged"
+
     static func open(_ folder: String, _ namespace: NamespaceID, isNew: Bool) throws -> MountedFileSystem {
         let options = FileSystemOptions(uid: 0, gid: 0)
         let tree = try Replica.openLocal(ReplicaConfiguration(

@@ -183,7 +183,7 @@ import Testing
                 old += records[piece.position..<piece.position + piece.count]
             }
             try old.write(to: URL(fileURLWithPath: log))
-            try database.execute(sql: "ALTER TABLE segments DROP COLUMN known; ALTER TABLE segments DROP COLUMN bytes; ALTER TABLE segments ADD COLUMN pieces BLOB; DROP INDEX nodes_unlogged; ALTER TABLE nodes DROP COLUMN unlogged; PRAGMA user_version = 3")
+            try database.execute(sql: "\(LocalReplica.undoFormat6); ALTER TABLE segments DROP COLUMN known; ALTER TABLE segments DROP COLUMN bytes; ALTER TABLE segments ADD COLUMN pieces BLOB; PRAGMA user_version = 3")
             try database.execute(sql: "UPDATE segments SET pieces = ?", arguments: [packed])
         }
         for round in 0..<3 {

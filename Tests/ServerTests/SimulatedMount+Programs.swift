@@ -8,7 +8,7 @@ import Testing
 @testable import Server
 
 /// A file that a program has open for writing, and whether it wrote all of what it has to say.
-struct OpenFile { let handle: HandleID, inode: InodeNumber, path: String, bytes: [UInt8]; var isWritten = false }
+struct HeldFile { let handle: HandleID, inode: InodeNumber, path: String, bytes: [UInt8]; var isWritten = false }
 
 /// All contents that programs gave to a file, at any mount.
 final class WrittenContents { var hashes: Set<ChunkHash> = [] }
@@ -43,17 +43,7 @@ extension SimulatedMount {
     private func content(of inode: InodeNumber) throws -> [UInt8] {
         let handle = try system.open(inode, flags: O_RDONLY, caller: caller).handle
         defer { system.release(handle) }
-        var bytes: [UInt8] = []
-        for piece in try system.read(handle, offset: 0, count: 1 << 16) {
-            switch piece {
-            case .zeros(let count): bytes += [UInt8](repeating: 0, count: count)
-            case .bytes(let part): bytes += part
-            case .file(let file, let offset, let count):
-                var part = [UInt8](repeating: 0, count: count)
-                #expect(pread(file.rawValue, &part, count, off_t(offset)) == count)
-                bytes += part
-            }
-        }
+        let most = 1 << 16, bytes = try system.readBytes(system.read(handle, offset: 0, count: most), count: most)
         if !bytes.isEmpty, !written.hashes.contains(SHA256.hash(bytes)) { inventions.append("\(name) read \(Self.brief(bytes)), which nobody wrote") }
         return bytes
     }
@@ -79,26 +69,26 @@ extension SimulatedMount {
     }
 
     /// Opens a file and empties it, or makes it.
-    private func open(_ path: String, creates: Bool, _ bytes: [UInt8]) throws -> OpenFile? {
+    private func open(_ path: String, creates: Bool, _ bytes: [UInt8]) throws -> HeldFile? {
         let place = try find(path)
         if let known = place.inode {
             let handle = try system.open(known, flags: O_WRONLY | O_TRUNC, caller: caller).handle
             contents[known] = []
             owed[known] = nil
-            return OpenFile(handle: handle, inode: known, path: path, bytes: bytes)
+            return HeldFile(handle: handle, inode: known, path: path, bytes: bytes)
         }
         guard creates else { return nil }
         let made = try system.create(place.parent, place.name, mode: 0o644, flags: O_WRONLY, caller: caller)
         system.forget(made.0.inode, count: 1)
-        return OpenFile(handle: made.1.handle, inode: made.0.inode, path: path, bytes: bytes)
+        return HeldFile(handle: made.1.handle, inode: made.0.inode, path: path, bytes: bytes)
     }
 
-    private func write(_ file: inout OpenFile) throws {
+    private func write(_ file: inout HeldFile) throws {
         try write(file.bytes, to: file)
         file.isWritten = true
     }
 
-    private func write(_ bytes: [UInt8], to file: OpenFile, offset: Int = 0) throws {
+    private func write(_ bytes: [UInt8], to file: HeldFile, offset: Int = 0) throws {
         let old = try content(of: file.inode)
         note(old.prefix(offset) + bytes + old.dropFirst(offset + bytes.count), in: file.inode)
         try bytes.withUnsafeBytes { try system.write(file.handle, offset: Int64(offset), $0) }
@@ -112,7 +102,7 @@ extension SimulatedMount {
         owed[inode] = nil
     }
 
-    private func close(_ file: OpenFile) throws {
+    private func close(_ file: HeldFile) throws {
         defer { system.release(file.handle) }
         try system.flush(file.handle)
         try owe(file.inode, file.path)
@@ -126,41 +116,38 @@ extension SimulatedMount {
     /// A program opens a file, and writes the first bytes or none of what it has to say.
     func hold(_ path: String, _ bytes: [UInt8], first: Int) throws {
         guard let file = try open(path, creates: true, bytes) else { return }
-        open.append(file)
+        held.append(file)
         if first > 0 { try write(Array(bytes.prefix(first)), to: file) }
     }
 
     /// It writes all of it, and goes on holding the file.
     func writeHeld(_ random: inout SeededGenerator) throws {
-        guard let index = open.indices.randomElement(using: &random) else { return }
-        do { try write(&open[index]) } catch FileSystemError.stale {}    // of a shared folder that was left
+        guard let index = held.indices.randomElement(using: &random) else { return }
+        do { try write(&held[index]) } catch FileSystemError.stale {}    // of a shared folder that was left
     }
 
     /// It closes the file, with all of it written.
     func letGo(_ random: inout SeededGenerator) throws {
-        guard let index = open.indices.randomElement(using: &random) else { return }
-        var file = open[index]
+        guard let index = held.indices.randomElement(using: &random) else { return }
         do {
-            if !file.isWritten { try write(&file) }
-            open.remove(at: index)
-            try close(file)
-        } catch FileSystemError.missing(let missing) {
-            throw FileSystemError.missing(missing)      // again, when it is here
-        } catch {
-            open.remove(at: index)
-            system.release(file.handle)
-            guard error as? FileSystemError == .stale else { throw error }
-        }
+            if !held[index].isWritten { try write(&held[index]) }
+            try close(held.remove(at: index))
+        } catch FileSystemError.stale {}    // of a shared folder that was left
     }
 
-    var holdsFiles: Bool { !open.isEmpty }
+    /// The programs end. What they have not written by then they never will: the right to it is gone, or to what it builds on.
+    func letGoOfAll(_ random: inout SeededGenerator) async throws {
+        for _ in held.indices { try await attempt { try letGo(&random) } }
+        for file in held { system.release(file.handle) }
+        held = []
+    }
 
     /// Adds to a file, and closes it.
     func append(_ path: String, _ bytes: [UInt8]) throws {
         guard let inode = try find(path).inode else { return }
         let length = try content(of: inode).count
         guard length < 40_000 else { return }
-        let file = OpenFile(handle: try system.open(inode, flags: O_WRONLY, caller: caller).handle, inode: inode, path: path, bytes: bytes)
+        let file = HeldFile(handle: try system.open(inode, flags: O_WRONLY, caller: caller).handle, inode: inode, path: path, bytes: bytes)
         try write(bytes, to: file, offset: length)
         try close(file)
     }
@@ -182,7 +169,7 @@ extension SimulatedMount {
         defer { system.release(from) }
         note(bytes, in: file.inode)
         #expect(try system.copyFileRange(from, sourceOffset: 0, file.handle, targetOffset: 0, count: bytes.count) == bytes.count)
-        if closes { try close(file) } else { open.append(OpenFile(handle: file.handle, inode: file.inode, path: target, bytes: bytes, isWritten: true)) }
+        if closes { try close(file) } else { held.append(HeldFile(handle: file.handle, inode: file.inode, path: target, bytes: bytes, isWritten: true)) }
     }
 
     func symlink(_ path: String, _ target: String) throws {

@@ -31,7 +31,7 @@ final class SimulatedMount {
     /// What programs read that nobody wrote.
     var inventions: [String] = []
     var count = 0
-    var open: [OpenFile] = []
+    var held: [HeldFile] = []
     /// What programs here made of the files that they opened.
     var contents: [InodeNumber: [UInt8]] = [:]
     /// Inodes whose last name this mount took away.
@@ -60,7 +60,7 @@ final class SimulatedMount {
     func restart() async throws {
         weak let tree = tree
         (exchange, pages, listing, process) = (nil, nil, nil, nil)
-        (open, contents, unlinked) = ([], [:], [])
+        (held, contents, unlinked) = ([], [:], [])
         // A process takes its threads with it: here, what removes and makes segment files in the background has to come to its end.
         while tree != nil { try await Task.sleep(for: .milliseconds(1)) }
         SegmentStore.making.sync {}

@@ -114,7 +114,7 @@ import Testing
             }
             if Int.random(in: 0..<10, using: &random) == 0 { fixture.clock.advance(seconds: [1, 20, 90].randomElement(using: &random)!) }
         }
-        for mount in mounts { while mount.holdsFiles { try await mount.attempt { try mount.letGo(&random) } } }
+        for mount in mounts { try await mount.letGoOfAll(&random) }
         // Whoever may not write any more has nothing left to say after it heard so.
         for _ in 0..<3 { for mount in mounts { try await mount.drain() } }
         return try await check(mounts, fixture, seed)

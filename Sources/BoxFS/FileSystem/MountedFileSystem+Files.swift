@@ -234,7 +234,7 @@ extension MountedFileSystem {
         return sealed ? parts : nil
     }
 
-    private func readBytes(_ pieces: [ReadPiece], count: Int) throws(FileSystemError) -> [UInt8] {
+    func readBytes(_ pieces: [ReadPiece], count: Int) throws(FileSystemError) -> [UInt8] {
         var bytes: [UInt8] = []
         bytes.reserveCapacity(count)
         for piece in pieces {

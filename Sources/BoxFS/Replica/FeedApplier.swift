@@ -52,16 +52,16 @@ struct FeedApplier {
             try tree.disown(inode)
             return try renew(node)
         }
-        let dataChanged = node.content != nil && node.version != inode.version
+        let content = node.version == inode.version ? nil : node.content
         let before = inode.attributes
         inode.assign(node)
         // Our changes of a folder's entries move its times, and the server does not know those yet that wait.
         if inode.isDirectory, try tree.isPending(entriesOf: inode.id) { (inode.modified, inode.changed) = (before.modified, before.changed) }
         inode.links = node.links
         inode.wasRemovedElsewhere = false
-        if dataChanged, let content = node.content { try replaceContent(inode, node.version, content) }
+        if let content { try replaceContent(inode, node.version, content) }
         tree.markDirty(inode)
-        if dataChanged || inode.attributes != before { events.append(.inode(inode.number, data: dataChanged)) }
+        if content != nil || inode.attributes != before { events.append(.inode(inode.number, data: content != nil)) }
         tree.releaseIfUnused(inode)
     }
 
@@ -156,10 +156,9 @@ struct FeedApplier {
     /// the server.
     /// - Returns: the node's inode; nil: it is to be made from the node's row.
     private mutating func bringBack(_ gone: Inode) throws(FileSystemError) -> Inode? {
-        let row = nodes[gone.id]
         if gone.isRegular {
+            let id = gone.id, row = nodes[id]
             guard gone.wasRemovedElsewhere, try tree.isPending(gone) else {
-                let id = gone.id
                 try tree.disown(gone)
                 guard row == nil else { return nil }
                 // Its row comes later, and may have to wait; but what an entry names is there.

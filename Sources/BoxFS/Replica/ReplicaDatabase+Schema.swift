@@ -2,18 +2,18 @@ extension ReplicaDatabase {
     /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
     static let formatVersion = 6
 
-    /// By the format that is found, to the next that there was. 2: no segment was a patch; 3: rows named the pieces of patches
+    /// From each format to the next. 2: no segment was a patch; 3: rows named the pieces of patches
     /// (`SegmentRow.before4`); 4: each segment had a file; 5: segments alone told of what no record speaks of.
     static let migrations = [
         2: """
             ALTER TABLE segments ADD COLUMN base INTEGER; ALTER TABLE segments ADD COLUMN base_length INTEGER;
-            ALTER TABLE segments ADD COLUMN origin BLOB; PRAGMA user_version = 3
+            ALTER TABLE segments ADD COLUMN origin BLOB
             """,
-        3: "ALTER TABLE segments ADD COLUMN known INTEGER; PRAGMA user_version = 4",
-        4: "ALTER TABLE segments ADD COLUMN bytes BLOB; PRAGMA user_version = 5",
+        3: "ALTER TABLE segments ADD COLUMN known INTEGER",
+        4: "ALTER TABLE segments ADD COLUMN bytes BLOB",
         5: """
             ALTER TABLE nodes ADD COLUMN unlogged INTEGER NOT NULL DEFAULT 0;
-            CREATE INDEX nodes_unlogged ON nodes (inode) WHERE unlogged = 1; PRAGMA user_version = 6
+            CREATE INDEX nodes_unlogged ON nodes (inode) WHERE unlogged = 1
             """,
     ]
 

@@ -46,13 +46,12 @@ final class ReplicaDatabase: Sendable {
         walPath = path + "-wal"
         room = DatabaseRoom(reservePath: path + "-reserve")
         try queue.inDatabase { database in
-            while true {
-                let version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-                if version == Self.formatVersion { return }
-                let creation = version == 0 ? Self.schema + "PRAGMA user_version = \(Self.formatVersion)" : Self.migrations[version]
-                guard let creation else { throw ReplicaFormatError(found: version) }
+            var version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+            while version != Self.formatVersion {
+                guard let step = version == 0 ? Self.schema : Self.migrations[version] else { throw ReplicaFormatError(found: version) }
+                version = version == 0 ? Self.formatVersion : version + 1
                 try database.inTransaction {
-                    try database.execute(sql: creation)
+                    try database.execute(sql: "\(step); PRAGMA user_version = \(version)")
                     return .commit
                 }
             }
