@@ -17,16 +17,24 @@ import Testing
         private var next = 1
         private var seen = 0
         private var isComingBack = false
+        /// The last states, also those that a crash took back: for people.
+        private var history: [(place: Int, tree: TreeText, isLost: Bool)] = []
 
         /// The mount begins again, and may send what a crash left before it is known here.
         func comesBack() { lock.withLock { isComingBack = true } }
 
         func add(_ tree: TreeText) {
             lock.withLock {
-                places[tree, default: []].append(next)
-                next += 1
+                note(tree)
                 open.append(tree)
             }
+        }
+
+        private func note(_ tree: TreeText) {
+            places[tree, default: []].append(next)
+            history.append((next, tree, false))
+            if history.count > 2_000 { history.removeFirst(1_000) }
+            next += 1
         }
 
         /// A close returned: from here on, this state survives.
@@ -51,8 +59,8 @@ import Testing
                     places[state]?.removeAll { $0 > last }
                     if places[state]?.isEmpty ?? false { places[state] = nil }
                 }
-                places[tree, default: []].append(next)
-                next += 1
+                for index in history.indices where history[index].place > last { history[index].isLost = true }
+                note(tree)
                 open = [tree]
                 isComingBack = false
                 return true
@@ -75,6 +83,16 @@ import Testing
         }
 
         var last: TreeText { lock.withLock { open.last! } }
+
+        /// For people: the state that a tree is nearest to.
+        func nearest(to tree: TreeText) -> String {
+            lock.withLock {
+                func distance(_ other: TreeText) -> Int { Set(tree.keys).union(other.keys).count { tree[$0] != other[$0] } }
+                guard let nearest = history.reversed().min(by: { distance($0.tree) < distance($1.tree) }) else { return "there was none" }
+                let difference = Storm.difference(tree, nearest.tree)
+                return "\(difference.isEmpty ? "as" : difference + " from") state \(nearest.place)\(nearest.isLost ? ", which a crash took back" : ""); state \(seen) was seen before, \(next - 1) is the last"
+            }
+        }
     }
 
     /// The load: one call after the other, each told to `Passed` before it is made.
@@ -121,6 +139,10 @@ import Testing
             file.lastIndex(of: "/").map { tree[String(file[..<$0])] == "/" } ?? true
         }
 
+        /// The kernel's longest request: a longer write(2) is several changes. Between them, whatever this process begins by fork(2) has its copy
+        /// of the descriptor closed, which sends what is there (fuse.txt, FLUSH).
+        private static let requestByteCount = 1 << 20
+
         private func change(_ file: String, _ flags: Int32, _ bytes: [UInt8], at offset: Int, result: [UInt8]) throws {
             inFlight = (file, contents[file] ?? [], result)
             var descriptor: Int32 = -1
@@ -131,14 +153,13 @@ import Testing
             }
             contents[file] = opened
             defer { if descriptor >= 0 { close(descriptor) } }
-            try call("write", { $0[file] = Storm.content(result) }) {
-                var done = 0
-                while done < bytes.count {
-                    let part = bytes.withUnsafeBytes { pwrite(descriptor, $0.baseAddress! + done, bytes.count - done, off_t(offset + done)) }
-                    guard part > 0 else { return false }
-                    done += part
+            var now = opened
+            for from in stride(from: 0, to: max(1, bytes.count), by: Self.requestByteCount) {
+                let part = bytes[from..<min(bytes.count, from + Self.requestByteCount)]
+                now.replaceSubrange(min(now.count, offset + from)..<min(now.count, offset + from + part.count), with: part)
+                try call("write", { $0[file] = Storm.content(now) }) {
+                    part.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + from)) } == part.count
                 }
-                return true
             }
             contents[file] = result
             let closing = descriptor
@@ -200,8 +221,7 @@ import Testing
             try problems.within(5, "boxfs mount") { try mount.start() }
             let found: TreeText
             do throws(Storm.Unreadable) { found = try Storm.tree(mount) } catch {
-                usleep(200_000)
-                if !(mount.process?.isRunning ?? false) { return try comeBack() }      // killed again meanwhile
+                if mount.isDead() { return try comeBack() }      // killed again meanwhile
                 problems.expect(false, "not readable after a crash: \(error)")
                 throw Failed(what: "crash", error: error.error)
             }
@@ -232,19 +252,19 @@ import Testing
         let end = Date(timeIntervalSinceNow: Storm.seconds)
         let watching = Waiting { () -> Int in
             var looks = 0
-            while Date() < end {
+            while Date() < end, problems.all.isEmpty {
                 usleep(100_000)
                 do {
                     let seen = try drive.serverTree()
                     looks += 1
-                    problems.expect(writer.passed.mayBeSeen(seen), "the server holds a tree that never was: \(Storm.difference(seen, writer.passed.last)) from the last")
+                    problems.expect(writer.passed.mayBeSeen(seen), "the server holds a tree that never was: \(writer.passed.nearest(to: seen))")
                 } catch { problems.expect(false, "\(error)") }
             }
             return looks
         }
         let reading = Waiting { () -> Int in
             var calls = 0
-            while Date() < end {
+            while Date() < end, problems.all.isEmpty {
                 _ = problems.within(Self.deadlineSeconds, "listing") { try? mount.names() }
                 _ = problems.within(Self.deadlineSeconds, "reading") { mount.read("f\(calls % 8)") }
                 calls += 1
@@ -252,13 +272,12 @@ import Testing
             }
             return calls
         }
-        while Date() < end, problems.all.count < 5 {
+        while Date() < end, problems.all.isEmpty {
             do {
                 try writer.step()
                 usleep(UInt32.random(in: 0...4_000, using: &writer.random))
             } catch let failed as Writer.Failed {
-                for _ in 0..<200 where mount.process?.isRunning ?? false { usleep(10_000) }
-                guard !(mount.process?.isRunning ?? false) else {
+                guard mount.isDead() else {
                     problems.expect(false, "\(failed.what) failed with errno \(failed.error) in a mount that lives")
                     break
                 }

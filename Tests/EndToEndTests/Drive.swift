@@ -215,6 +215,13 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         }
     }
 
+    /// Waits for a process that may have been killed: a call fails some time before a busy machine has buried it.
+    /// - Returns: whether it is dead; if not, after 10 s.
+    func isDead() -> Bool {
+        for _ in 0..<1000 where process?.isRunning ?? false { usleep(10_000) }
+        return !(process?.isRunning ?? false)
+    }
+
     /// SIGKILL, and the dead mount out of the way.
     func kill() {
         killProcess()

@@ -20,19 +20,38 @@ enum Storm {
     /// A tree as the mount shows it.
     /// - Throws: `Unreadable` if it changed or failed while it was read.
     static func tree(_ mount: Mount) throws(Unreadable) -> TreeText {
-        guard let names = try? FileManager.default.subpathsOfDirectory(atPath: mount.path) else { throw Unreadable(what: "a listing", error: errno) }
-        var tree: TreeText = [:]
-        for name in names {
-            var status = stat()
-            guard lstat(mount(name), &status) == 0 else { throw Unreadable(what: "the attributes of \(name)", error: errno) }
-            if status.st_mode & S_IFMT == S_IFDIR {
-                tree[name] = "/"
-            } else {
-                guard let bytes = mount.read(name) else { throw Unreadable(what: "\(name) of \(status.st_size) bytes", error: errno) }
-                tree[name] = content(bytes)
+        var tree: TreeText = [:], folders = [""]
+        while let folder = folders.popLast() {
+            for name in try names(mount(folder)).map({ folder.isEmpty ? $0 : "\(folder)/\($0)" }) {
+                var status = stat()
+                guard lstat(mount(name), &status) == 0 else { throw Unreadable(what: "the attributes of \(name)", error: errno) }
+                if status.st_mode & S_IFMT == S_IFDIR {
+                    tree[name] = "/"
+                    folders.append(name)
+                } else {
+                    guard let bytes = mount.read(name) else { throw Unreadable(what: "\(name) of \(status.st_size) bytes", error: errno) }
+                    tree[name] = content(bytes)
+                }
             }
         }
         return tree
+    }
+
+    /// A listing. Foundation's ends where readdir(3) fails, as in a mount that was killed, and passes for a whole one.
+    private static func names(_ folder: String) throws(Unreadable) -> [String] {
+        guard let directory = opendir(folder) else { throw Unreadable(what: "the folder \(folder)", error: errno) }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(directory) else {
+                let error = errno
+                if error != 0 { throw Unreadable(what: "a listing of \(folder)", error: error) }
+                return names
+            }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)) }
+            if name != ".", name != ".." { names.append(name) }
+        }
     }
 
     /// For people.

@@ -120,6 +120,12 @@ extension SimulatedMount {
         if first > 0 { try write(Array(bytes.prefix(first)), to: file) }
     }
 
+    /// A program opens a file and leaves it as it is for now.
+    func hold(asItIs path: String, _ bytes: [UInt8]) throws {
+        let inode = try #require(try find(path).inode)
+        held.append(HeldFile(handle: try system.open(inode, flags: O_WRONLY, caller: caller).handle, inode: inode, path: path, bytes: bytes))
+    }
+
     /// It writes all of it, and goes on holding the file.
     func writeHeld(_ random: inout SeededGenerator) throws {
         guard let index = held.indices.randomElement(using: &random) else { return }

@@ -222,6 +222,24 @@ final class SimulatedMount {
         }
     }
 
+    /// Rows that lead nowhere: no program and no answer will ever ask for them again. To be asked once all has been said and nothing is open.
+    func leaks() throws -> [String] {
+        try tree.lock.withLock { () throws(FileSystemError) in
+            try tree.commit()
+            return try tree.database.read { database in
+                let nodes = try Row.fetchAll(database, sql: """
+                    WITH RECURSIVE reached (inode) AS (SELECT 1 UNION SELECT e.inode FROM reached r JOIN entries e ON e.parent = r.inode)
+                    SELECT inode, mode, links, EXISTS (SELECT 1 FROM entries e WHERE e.inode = nodes.inode), id FROM nodes
+                    WHERE inode NOT IN (SELECT inode FROM reached)
+                    """).map { "node \($0[0] as Int64) \(NodeID(bytes: $0[4] as Data)!), mode \(String($0[1] as UInt32, radix: 8)), \($0[2] as Int64) links, \($0[3] ? "named" : "nameless")" }
+                let others = try [("entries", "parent"), ("manifests", "inode"), ("segments", "inode")].flatMap { table, column in
+                    try Int64.fetchAll(database, sql: "SELECT \(column) FROM \(table) WHERE \(column) NOT IN (SELECT inode FROM nodes)").map { "\(table) of \($0)" }
+                }
+                return nodes + others
+            }
+        }
+    }
+
     /// What is written and not sealed yet has no hash.
     private func chunks(of inode: Inode) throws(FileSystemError) -> [ChunkReference] {
         guard inode.isRegular else { return [] }

@@ -37,6 +37,8 @@ final class Tree: @unchecked Sendable {
     var lastCut: Int64 = 0
     /// Changes of entries that came from elsewhere and that the kernel has not heard of yet.
     var untoldEntries = 0
+    /// Nodes of which the feed says no more (`Tree+Merged.swift`).
+    var merged: Set<InodeNumber> = []
     /// Handles that may write.
     var openWriters = 0
     /// Changes lie in the open transaction.
@@ -68,6 +70,7 @@ final class Tree: @unchecked Sendable {
         self.cache = cache
         nextInode = try database.read { UInt64(try Int64.fetchOne($0, sql: "SELECT max(inode) FROM nodes") ?? 1) + 1 }
         lastLog = try database.read { try Int64.fetchOne($0, sql: "SELECT max(id) FROM log") ?? 0 }
+        merged = try database.read { try Self.loadMerged($0) }
         for namespace in try database.read({ try Namespace.fetchAll($0) }) { namespaces[namespace.number] = namespace }
     }
 

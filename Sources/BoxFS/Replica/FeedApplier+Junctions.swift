@@ -41,9 +41,12 @@ extension FeedApplier {
 
     /// The right was taken and given again before this mount had left the folder: it is listed again when that is done.
     func comesBack(_ entry: Entry, in parent: InodeNumber) throws(FileSystemError) {
-        guard let shared = nodes[entry.node]?.shared, let known = known(shared.namespace) else { return }
-        known.comesBack = Namespace.Return(directory: parent, junction: entry.node, isGivenAgain: true)
-        try tree.save(known)
+        if let shared = nodes[entry.node]?.shared, let known = known(shared.namespace) { try comesBack(known, entry, in: parent) }
+    }
+
+    func comesBack(_ lost: Namespace, _ entry: Entry, in parent: InodeNumber) throws(FileSystemError) {
+        lost.comesBack = Namespace.Return(directory: parent, junction: entry.node, isGivenAgain: lost.comesBack?.isGivenAgain ?? true)
+        try tree.save(lost)
     }
 
     /// What was to come back was taken away before this mount had left the folder.

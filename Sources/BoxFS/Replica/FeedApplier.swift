@@ -125,6 +125,7 @@ struct FeedApplier {
         }
         var known = try tree.inode(of: entry.node)
         if let gone = known, gone.links == 0 { known = try bringBack(gone) }
+        if let known, tree.isJunction(known), let lost = tree.namespaces[known.namespace], lost.isLost { return try comesBack(lost, entry, in: parent.number) }
         guard let inode = known == nil ? try newInode(for: entry.node) : known else { return try comesBack(entry, in: parent.number) }
         defer { tree.releaseIfUnused(inode) }
         if current?.inode == inode.number {

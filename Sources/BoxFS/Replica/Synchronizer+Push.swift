@@ -212,9 +212,10 @@ extension Synchronizer {
                 guard let result = results[numbered.id] else { continue }
                 try take(result, of: numbered.operation, before[result.namespace ?? namespace.id] ?? 0)
             }
+            try tree.releaseMerged()
             // Under the same lock: a later row of the feed must not be applied before these.
             let events = try tree.applyDeferred()
-            try tree.forgetUnlinkedRows()
+            try tree.forgetUnlinked()
             try tree.commit()
             return (try tree.acknowledgedLog(), events)
         }
@@ -280,18 +281,17 @@ extension Synchronizer {
     /// What was made here and what was made elsewhere became one: ours takes the other's identity, or gives way to it if it is here.
     private func adopt(_ existing: NodeID, for ours: NodeID, _ parent: NodeID, _ name: String) throws(FileSystemError) {
         guard let inode = try tree.inode(of: ours) else { return }
-        guard try tree.inode(of: existing) == nil else { return _ = try takeBack(ours, parent, name) }
+        if let other = try tree.inode(of: existing) {
+            _ = try takeBack(ours, parent, name)
+            return notify(tree.willTell(try tree.merge(inode, into: other)))
+        }
         inode.id = existing
         if inode.isDirectory {
             inode.hydration = .arriving     // whatever the feed tells of it from here on counts
             hydrateSignal.raise()
         }
         tree.markDirty(inode)
-        try tree.change { database in
-            for column in ["node", "parent", "other_node", "other_parent"] {
-                try database.execute(sql: "UPDATE log SET \(column) = ? WHERE \(column) = ?", arguments: [existing.data, ours.data])
-            }
-        }
+        try tree.rename(ours, existing, inLog: ["node", "parent", "other_node", "other_parent"])
     }
 }
 
@@ -330,11 +330,13 @@ extension Tree {
         return Content(FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _, _ in nil }) == sent
     }
 
-    /// Rows of unlinked nodes that only the log still needed.
-    func forgetUnlinkedRows() throws(FileSystemError) {
-        let unlinked = try database.read { try Int64.fetchAll($0, sql: "SELECT inode FROM nodes WHERE links = 0") }
-        for number in unlinked where inodes[InodeNumber(rawValue: UInt64(number))] == nil {
-            try change { try Self.dropUnlinked(number, $0) }
+    /// Lets go of unlinked nodes that only the log still needed, or a row that came from elsewhere asked for.
+    func forgetUnlinked() throws(FileSystemError) {
+        let unlinked = try database.read {
+            try Int64.fetchAll($0.cachedStatement(sql: "SELECT inode FROM nodes WHERE links = 0 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)"))
+        }
+        for number in unlinked {
+            if let inode = inodes[InodeNumber(rawValue: UInt64(number))] { releaseIfUnused(inode) } else { try change { try Self.dropUnlinked(number, $0) } }
         }
     }
 }
