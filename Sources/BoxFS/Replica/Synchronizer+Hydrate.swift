@@ -155,7 +155,7 @@ extension Synchronizer {
             try tree.commit()
             return try tree.database.read { database in
                 try Row.fetchAll(database.cachedStatement(sql: """
-                    SELECT inode, namespace FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 ORDER BY inode LIMIT \(Self.batchCount)
+                    SELECT inode, namespace FROM nodes WHERE hydrated < 2 AND mode & 61440 = 16384 AND links > 0 ORDER BY inode LIMIT \(Self.batchCount)
                     """)).map { (number: InodeNumber(rawValue: UInt64($0[0] as Int64)), namespace: $0[1] as Int64) }
             }
         }

@@ -78,7 +78,6 @@ extension Synchronizer {
             if !page.more { namespace.caughtUp = page.cursor }
             try tree.save(namespace)
             try tree.releaseMerged()
-            try tree.forgetUnlinked()
             return (tree.willTell(applier.events), isNews ? try tree.remoteChanges(applier.events) : [])
         }
         notify(events, shown: shown)

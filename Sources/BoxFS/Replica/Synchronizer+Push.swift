@@ -330,7 +330,7 @@ extension Tree {
         return Content(FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _, _ in nil }) == sent
     }
 
-    /// Lets go of unlinked nodes that only the log still needed, or a row that came from elsewhere asked for.
+    /// Lets go of unlinked nodes that only the log still needed, in memory or not.
     func forgetUnlinked() throws(FileSystemError) {
         let unlinked = try database.read {
             try Int64.fetchAll($0.cachedStatement(sql: "SELECT inode FROM nodes WHERE links = 0 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)"))
