@@ -87,6 +87,9 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
 
     var serverProcess: Int32? { server?.processIdentifier }
 
+    /// What a server that ended exited with; nil for one that a signal ended.
+    var serverStatus: Int32? { server.flatMap { $0.terminationReason == .exit ? $0.terminationStatus : nil } }
+
     /// SIGSTOP, SIGCONT.
     func signalServer(_ signal: Int32) {
         if let server { Glibc.kill(server.processIdentifier, signal) }

@@ -168,6 +168,37 @@ import Testing
     }
 }
 
+/// How a server ends.
+@Suite(.serialized) struct ServerEndingTests {
+    @Test func aClientThatFellSilentDoesNotHoldUpTheEnd() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one")
+        let client = Process()
+        client.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        client.arguments = ["python3", "-c", """
+            import socket, time
+            client = socket.create_connection(("127.0.0.1", \(drive.port)))
+            client.send(b"POST /v1/login HTTP/1.1\\r\\nHost: drive\\r\\nContent-Length: 1000\\r\\n\\r\\n{")
+            print("sent", flush=True)
+            time.sleep(100)
+            """]
+        let output = Pipe()
+        client.standardOutput = output
+        try client.run()
+        defer { kill(client.processIdentifier, SIGKILL) }
+        #expect(output.fileHandleForReading.availableData.starts(with: Data("sent".utf8)))
+        usleep(300_000)     // it has arrived
+        let start = Date()
+        try Waiting { drive.stopServer() }.result(seconds: 20)
+        #expect(Date().timeIntervalSince(start) < 6 + Problems.allowance)
+        #expect(drive.serverStatus == 0)
+        try drive.startServer()
+        try mount.write("file", [1])
+        try mount.flush()
+    }
+}
+
 /// Work on a thread of its own, of which the test asks later what came of it.
 final class Waiting<Value: Sendable>: @unchecked Sendable {       // `value` is read after the semaphore
     private var value: Value?

@@ -33,11 +33,16 @@ struct Serve: AsyncParsableCommand {
         let application = Application(
             router: API(drive: drive, hub: hub, limiter: RateLimiter()).router(), server: try server(NotificationFeed(drive: drive, hub: hub)),
             configuration: .init(address: .hostname(host, port: port), serverName: "boxfs-server"), logger: logger)
-        let group = ServiceGroup(configuration: .init(
+        var configuration = ServiceGroupConfiguration(
             services: [.init(service: application), .init(service: Upkeep(drive: drive, hub: hub, logger: logger))],
-            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
-        try await group.run()
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        configuration.maximumGracefulShutdownDuration = Self.patience
+        try await ServiceGroup(configuration: configuration).run()
     }
+
+    /// How long requests under way are waited for at the end. A client that fell silent in the middle of one would hold up the end for ever; an
+    /// upload that is cut off goes on with the next server.
+    private static let patience = Duration.seconds(5)
 
     private func server(_ feed: NotificationFeed) throws -> HTTPServerBuilder {
         let http = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [NotificationUpgrade(feed)]))
