@@ -28,7 +28,7 @@ import Testing
 
         func work(until end: Date) {
             while Date() < end, problems.all.count < 5 {
-                if !(mount.process?.isRunning ?? false) {
+                if !mount.isAlive {
                     usleep(UInt32.random(in: 0...500_000, using: &random))
                     do { try restart() } catch { return problems.expect(false, "\(error)") }
                 }
@@ -171,7 +171,7 @@ import Testing
         let working = users.map { user in Waiting { user.work(until: end) } }
         for each in working { try each.result(seconds: Storm.seconds + 60) }
         trouble.stop()
-        for user in users where !(user.mount.process?.isRunning ?? false) { try user.restart() }
+        for user in users where !user.mount.isAlive { try user.restart() }
         for mount in mounts { try problems.within(40, "flush of \(mount.path)") { try mount.flush() } }
         var seen: [TreeText?] = [], right: TreeText = [:]
         do {

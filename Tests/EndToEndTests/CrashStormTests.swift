@@ -286,7 +286,7 @@ import Testing
         }
         trouble.stop()
         let (looks, reads) = (try watching.result(seconds: 50), try reading.result(seconds: 30))
-        if !(mount.process?.isRunning ?? false) { try? writer.comeBack() }
+        if !mount.isAlive { try? writer.comeBack() }
         try problems.within(40, "flush") { try mount.flush() }
         let last = try drive.serverTree()
         problems.expect(last == writer.tree, "the server's last tree: \(Storm.difference(last, writer.tree))")

@@ -95,14 +95,14 @@ import Testing
             sys.stdin.read()
             """, "\(try #require(one.process).processIdentifier)"]
         (holder.standardOutput, holder.standardInput) = (said, ending)
-        try holder.run()
+        try holder.begin()
         #expect(String(decoding: said.fileHandleForReading.availableData, as: UTF8.self) != "0\n")
         drive.signalServer(SIGSTOP)
         let reader = Process()
         reader.executableURL = URL(fileURLWithPath: "/bin/cat")
         reader.arguments = [one("file")]
         reader.standardError = Pipe()
-        try reader.run()
+        try reader.begin()
         usleep(300_000)
         #expect(reader.isRunning, "it waits for the server")
         one.killProcess()

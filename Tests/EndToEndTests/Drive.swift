@@ -44,10 +44,7 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
             mount.complainIfCrashed()
             mount.kill()
         }
-        if let server, server.isRunning {
-            Glibc.kill(server.processIdentifier, SIGKILL)
-            server.waitUntilExit()
-        }
+        if server?.isRunning ?? false { stopServer(SIGKILL) }
         try? FileManager.default.removeItem(atPath: root)
     }
 
@@ -80,7 +77,7 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
         process.environment = ProcessInfo.processInfo.environment.merging(more) { _, new in new }
         process.executableURL = URL(fileURLWithPath: Self.binaries + "/boxfs-server")
         process.arguments = ["serve", "--data", root + "/data", "--listen", "127.0.0.1:\(port)", "--log-level", "warning"]
-        try process.run()
+        try process.begin()
         server = process
         try eventually("the server answers") { (try? run("curl", ["-sf", "-o", "/dev/null", url + "/health/live"]))?.status == 0 }
     }
@@ -187,10 +184,12 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         _ = FileManager.default.createFile(atPath: logPath, contents: nil)
         process.standardError = FileHandle(forWritingAtPath: logPath)
         process.standardOutput = FileHandle.nullDevice
-        try process.run()
+        try process.begin()
         self.process = process
         try eventually("\(path) is mounted") { isMounted }
     }
+
+    var isAlive: Bool { process?.isRunning ?? false }
 
     var isMounted: Bool {
         ((try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8)) ?? "").contains(" \(path) ")
@@ -221,8 +220,8 @@ final class Mount: @unchecked Sendable {       // see `Drive`
     /// Waits for a process that may have been killed: a call fails some time before a busy machine has buried it.
     /// - Returns: whether it is dead; if not, after 10 s.
     func isDead() -> Bool {
-        for _ in 0..<1000 where process?.isRunning ?? false { usleep(10_000) }
-        return !(process?.isRunning ?? false)
+        for _ in 0..<1000 where isAlive { usleep(10_000) }
+        return !isAlive
     }
 
     /// SIGKILL, and the dead mount out of the way.
@@ -289,12 +288,20 @@ func run(_ program: String, _ arguments: [String], input: String? = nil, environ
     process.standardOutput = output
     process.standardError = output
     process.standardInput = source
-    try process.run()
+    try process.begin()
     if let input { try? source.fileHandleForWriting.write(contentsOf: Data(input.utf8)) }
     try? source.fileHandleForWriting.close()
     let bytes = output.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
     return (process.terminationStatus, String(decoding: bytes, as: UTF8.self))
+}
+
+extension Process {
+    private static let beginning = NSLock()
+
+    /// Runs it; one at a time. Foundation hears of an end by a socket, and a child that another thread begins at the same moment would have a copy
+    /// of the end that closes: this one would be running for as long as the other (swift-corelibs-foundation, Process.swift).
+    func begin() throws { try Self.beginning.withLock { try run() } }
 }
 
 /// Waits for a condition, which must come true in time.

@@ -29,7 +29,7 @@ import Testing
         worker.executableURL = URL(fileURLWithPath: "/bin/sleep")
         worker.arguments = ["60"]
         worker.currentDirectoryURL = URL(fileURLWithPath: mount.path)
-        try worker.run()
+        try worker.begin()
         #expect(try mount.boxfs(["umount", mount.path, "--timeout", "15"]).status == 6)
         Glibc.kill(worker.processIdentifier, SIGKILL)
         worker.waitUntilExit()
@@ -185,7 +185,7 @@ import Testing
             """]
         let output = Pipe()
         client.standardOutput = output
-        try client.run()
+        try client.begin()
         defer { kill(client.processIdentifier, SIGKILL) }
         #expect(output.fileHandleForReading.availableData.starts(with: Data("sent".utf8)))
         usleep(300_000)     // it has arrived

@@ -44,7 +44,7 @@ import Testing
         sigfillset(&all)
         pthread_sigmask(SIG_UNBLOCK, &all, &mine)
         defer { pthread_sigmask(SIG_SETMASK, &mine, nil) }
-        try reader.run()
+        try reader.begin()
         return reader
     }
 

@@ -57,7 +57,7 @@ import Testing
         process.executableURL = URL(fileURLWithPath: Drive.binaries + "/boxfs")
         process.arguments = ["flush", mount.path]
         process.standardError = Pipe()
-        try process.run()
+        try process.begin()
         usleep(300_000)
         #expect(process.isRunning)
         let start = Date()

@@ -213,7 +213,7 @@ final class Trace: @unchecked Sendable {        // `text` is guarded by `lock`
         process.environment = mount.environment
         let output = Pipe()
         process.standardOutput = output
-        try process.run()
+        try process.begin()
         Thread.detachNewThread { [self] in
             while true {
                 let more = output.fileHandleForReading.availableData

@@ -74,7 +74,7 @@ import Testing
         reader.arguments = [mount("file")]
         reader.standardOutput = FileHandle.nullDevice
         reader.standardError = FileHandle.nullDevice
-        try reader.run()
+        try reader.begin()
         usleep(300_000)
         #expect(reader.isRunning, "it waits for the server")
         #expect(try mount.boxfs(["cache", "drop", mount.path]).status == 0)

@@ -40,7 +40,7 @@ import Testing
         process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         process.arguments = ["python3", "-c", Self.watcher, two("watched")]
         process.standardOutput = output
-        try process.run()
+        try process.begin()
         defer { if process.isRunning { Glibc.kill(process.processIdentifier, SIGKILL) } }
         #expect(String(decoding: output.fileHandleForReading.availableData, as: UTF8.self).hasPrefix("ready"))
         try one.write("watched/known", Array("second!".utf8))
