@@ -19,6 +19,8 @@ import Testing
         private var isComingBack = false
         /// The last states, also those that a crash took back: for people.
         private var history: [(place: Int, tree: TreeText, isLost: Bool)] = []
+        /// Which of them a crash left.
+        private var left: [Int] = []
 
         /// The mount begins again, and may send what a crash left before it is known here.
         func comesBack() { lock.withLock { isComingBack = true } }
@@ -60,6 +62,7 @@ import Testing
                     if places[state]?.isEmpty ?? false { places[state] = nil }
                 }
                 for index in history.indices where history[index].place > last { history[index].isLost = true }
+                left.append(next)
                 note(tree)
                 open = [tree]
                 isComingBack = false
@@ -89,8 +92,15 @@ import Testing
             lock.withLock {
                 func distance(_ other: TreeText) -> Int { Set(tree.keys).union(other.keys).count { tree[$0] != other[$0] } }
                 guard let nearest = history.reversed().min(by: { distance($0.tree) < distance($1.tree) }) else { return "there was none" }
-                let difference = Storm.difference(tree, nearest.tree)
-                return "\(difference.isEmpty ? "as" : difference + " from") state \(nearest.place)\(nearest.isLost ? ", which a crash took back" : ""); state \(seen) was seen before, \(next - 1) is the last"
+                let names = Set(tree.keys).union(nearest.tree.keys).filter { tree[$0] != nearest.tree[$0] }
+                let stood = names.sorted().map { name in
+                    let places = history.filter { $0.tree[name] == tree[name] }.map { $0.isLost ? "(\($0.place))" : "\($0.place)" }
+                    return "\(name) was so in \(places.isEmpty ? "none" : places.suffix(20).joined(separator: " "))"
+                }
+                return """
+                    \(Storm.difference(tree, nearest.tree)) from state \(nearest.place)\(nearest.isLost ? ", which a crash took back" : ""); \(stood.joined(separator: ", ")); \
+                    state \(seen) was seen before, \(next - 1) is the last; crashes left \(left.suffix(10))
+                    """
             }
         }
     }
