@@ -85,8 +85,6 @@ import Testing
             return false
         }
 
-        var last: TreeText { lock.withLock { open.last! } }
-
         /// For people: the state that a tree is nearest to.
         func nearest(to tree: TreeText) -> String {
             lock.withLock {
@@ -153,25 +151,26 @@ import Testing
         /// of the descriptor closed, which sends what is there (fuse.txt, FLUSH).
         private static let requestByteCount = 1 << 20
 
-        private func change(_ file: String, _ flags: Int32, _ bytes: [UInt8], at offset: Int, result: [UInt8]) throws {
-            inFlight = (file, contents[file] ?? [], result)
-            var descriptor: Int32 = -1
+        private func change(_ file: String, _ flags: Int32, _ bytes: [UInt8], at offset: Int) throws {
             let opened = flags & O_TRUNC != 0 ? [] : contents[file] ?? []
+            func with(_ written: ArraySlice<UInt8>) -> [UInt8] {
+                Array(opened.prefix(offset) + written + opened.dropFirst(offset + written.count))
+            }
+            inFlight = (file, contents[file] ?? [], with(bytes[...]))
+            var descriptor: Int32 = -1
             try call("open", { $0[file] = Storm.content(opened) }) {
                 descriptor = open(mount(file), flags, 0o644)
                 return descriptor >= 0
             }
             contents[file] = opened
             defer { if descriptor >= 0 { close(descriptor) } }
-            var now = opened
             for from in stride(from: 0, to: max(1, bytes.count), by: Self.requestByteCount) {
                 let part = bytes[from..<min(bytes.count, from + Self.requestByteCount)]
-                now.replaceSubrange(min(now.count, offset + from)..<min(now.count, offset + from + part.count), with: part)
-                try call("write", { $0[file] = Storm.content(now) }) {
+                try call("write", { $0[file] = Storm.content(with(bytes[..<part.endIndex])) }) {
                     part.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + from)) } == part.count
                 }
             }
-            contents[file] = result
+            contents[file] = with(bytes[...])
             let closing = descriptor
             descriptor = -1
             guard problems.within(CrashStormTests.deadlineSeconds, "close", { close(closing) }) == 0 else { throw Failed(what: "close", error: errno) }
@@ -181,16 +180,13 @@ import Testing
 
         private func write(_ file: String, _ bytes: [UInt8]) throws {
             guard isThere(folderOf: file), tree[file] != "/" else { return }
-            try change(file, O_WRONLY | O_CREAT | O_TRUNC, bytes, at: 0, result: bytes)
+            try change(file, O_WRONLY | O_CREAT | O_TRUNC, bytes, at: 0)
         }
 
         private func edit(_ file: String) throws {
             let old = contents[file]!, bytes = random.bytes(2_000)
             guard old.count < 4_000_000 else { return }
-            let offset = [0, old.count / 2, old.count].randomElement(using: &random)!
-            var result = old
-            result.replaceSubrange(offset..<min(old.count, offset + bytes.count), with: bytes)
-            try change(file, O_WRONLY, bytes, at: offset, result: result)
+            try change(file, O_WRONLY, bytes, at: [0, old.count / 2, old.count].randomElement(using: &random)!)
         }
 
         private func rename(_ file: String, to name: String) throws {

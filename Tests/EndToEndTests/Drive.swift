@@ -210,17 +210,13 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         defer { life.unlock() }
         guard let process, process.isRunning else { return }
         Glibc.kill(process.processIdentifier, SIGKILL)
-        for _ in 0..<1000 where process.isRunning { usleep(5_000) }
-        guard !process.isRunning else {
-            Issue.record("the killed mount process of \(path) waits in the kernel for itself")
-            return
-        }
+        if !isDead(within: 5) { Issue.record("the killed mount process of \(path) waits in the kernel for itself") }
     }
 
     /// Waits for a process that may have been killed: a call fails some time before a busy machine has buried it.
-    /// - Returns: whether it is dead; if not, after 10 s.
-    func isDead() -> Bool {
-        for _ in 0..<1000 where isAlive { usleep(10_000) }
+    /// - Returns: whether it is dead; if not, after so many seconds.
+    func isDead(within seconds: Int = 10) -> Bool {
+        for _ in 0..<seconds * 200 where isAlive { usleep(5_000) }
         return !isAlive
     }
 
@@ -275,7 +271,22 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         try #require(copied.status == 0, "\(copied.output)")
     }
 
-    func names(_ directory: String = ".") throws -> [String] { try FileManager.default.contentsOfDirectory(atPath: self(directory)).sorted() }
+    /// Sorted. Foundation's listing ends where readdir(3) fails, as in a mount that was killed, and passes for a whole one.
+    func names(_ directory: String = ".") throws(Storm.Unreadable) -> [String] {
+        guard let stream = opendir(self(directory)) else { throw Storm.Unreadable(what: "the folder \(directory)", error: errno) }
+        defer { closedir(stream) }
+        var names: [String] = []
+        while true {
+            errno = 0
+            guard let entry = readdir(stream) else {
+                let error = errno
+                if error != 0 { throw Storm.Unreadable(what: "a listing of \(directory)", error: error) }
+                return names.sorted()
+            }
+            let name = withUnsafePointer(to: &entry.pointee.d_name) { String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)) }
+            if name != ".", name != ".." { names.append(name) }
+        }
+    }
 }
 
 /// Runs a program to its end.

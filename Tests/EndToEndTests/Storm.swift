@@ -22,7 +22,7 @@ enum Storm {
     static func tree(_ mount: Mount) throws(Unreadable) -> TreeText {
         var tree: TreeText = [:], folders = [""]
         while let folder = folders.popLast() {
-            for name in try names(mount(folder)).map({ folder.isEmpty ? $0 : "\(folder)/\($0)" }) {
+            for name in try mount.names(folder).map({ folder.isEmpty ? $0 : "\(folder)/\($0)" }) {
                 var status = stat()
                 guard lstat(mount(name), &status) == 0 else { throw Unreadable(what: "the attributes of \(name)", error: errno) }
                 if status.st_mode & S_IFMT == S_IFDIR {
@@ -35,23 +35,6 @@ enum Storm {
             }
         }
         return tree
-    }
-
-    /// A listing. Foundation's ends where readdir(3) fails, as in a mount that was killed, and passes for a whole one.
-    private static func names(_ folder: String) throws(Unreadable) -> [String] {
-        guard let directory = opendir(folder) else { throw Unreadable(what: "the folder \(folder)", error: errno) }
-        defer { closedir(directory) }
-        var names: [String] = []
-        while true {
-            errno = 0
-            guard let entry = readdir(directory) else {
-                let error = errno
-                if error != 0 { throw Unreadable(what: "a listing of \(folder)", error: error) }
-                return names
-            }
-            let name = withUnsafePointer(to: &entry.pointee.d_name) { String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self)) }
-            if name != ".", name != ".." { names.append(name) }
-        }
     }
 
     /// For people.

@@ -124,18 +124,22 @@ import Testing
         return try await check(mounts, fixture, seed)
     }
 
+    /// Mounts of one person, who have heard all. The folder is the caller's to remove.
+    private static func mounts(_ names: [String]) async throws -> (DriveFixture, [SimulatedMount], folder: String) {
+        let fixture = try DriveFixture(in: root), folder = root + "/boxfs-simulation-" + UUID().uuidString, written = WrittenContents()
+        try await fixture.account("ada")
+        var mounts: [SimulatedMount] = []
+        for name in names { mounts.append(try await SimulatedMount(try await fixture.device("ada", name), folder + "/" + name, written)) }
+        for mount in mounts { try await mount.drain() }
+        return (fixture, mounts, folder)
+    }
+
     /// What was written here is on its way when the file is removed here; the feed tells that another renamed it, and brings it back with the
     /// bytes that it had there. The answer is about other bytes than those that are here then.
     @Test func whatComesBackWhileItsEditIsOnItsWayShowsTheEdit() async throws {
-        let fixture = try DriveFixture(in: Self.root)
-        try await fixture.account("ada")
-        let folder = Self.root + "/boxfs-simulation-" + UUID().uuidString
+        let (fixture, mounts, folder) = try await Self.mounts(["one", "two"])
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        var mounts: [SimulatedMount] = []
-        let written = WrittenContents()
-        for name in ["one", "two"] { mounts.append(try await SimulatedMount(try await fixture.device("ada", name), folder + "/" + name, written)) }
         let one = mounts[0], two = mounts[1]
-        for mount in mounts { try await mount.drain() }
         try two.write("f", creates: true, [0, 1])
         for mount in [two, one] { try await mount.drain() }
         try two.rename("f", "g")
@@ -154,15 +158,9 @@ import Testing
     /// What is made here is what another has there, and that is here under the name that it had before: ours gives way. What a program still
     /// has open is written to the other then, and nothing stays behind.
     @Test func whatGivesWayToWhatIsHereLeavesNothingBehind() async throws {
-        let fixture = try DriveFixture(in: Self.root)
-        try await fixture.account("ada")
-        let folder = Self.root + "/boxfs-simulation-" + UUID().uuidString
+        let (fixture, mounts, folder) = try await Self.mounts(["one", "two"])
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        var mounts: [SimulatedMount] = []
-        let written = WrittenContents()
-        for name in ["one", "two"] { mounts.append(try await SimulatedMount(try await fixture.device("ada", name), folder + "/" + name, written)) }
         let one = mounts[0], two = mounts[1]
-        for mount in mounts { try await mount.drain() }
         try two.mkdir("a")
         try two.write("a/f", creates: true, [0, 1])
         try two.write("x", creates: true, [0, 2])
@@ -191,12 +189,9 @@ import Testing
 
     /// What was made here was read from the feed before the server heard that it was removed again, and arrives after it answered that.
     @Test func whatIsOnItsWayBringsNothingBack() async throws {
-        let fixture = try DriveFixture(in: Self.root)
-        try await fixture.account("ada")
-        let folder = Self.root + "/boxfs-simulation-" + UUID().uuidString
+        let (fixture, mounts, folder) = try await Self.mounts(["one"])
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let one = try await SimulatedMount(try await fixture.device("ada", "one"), folder + "/one", WrittenContents())
-        try await one.drain()
+        let one = mounts[0]
         func send() async throws {
             _ = try await one.cut()
             _ = try await one.commit()
@@ -212,7 +207,7 @@ import Testing
         _ = try await one.apply()
         #expect(try one.seenTree().keys.sorted().elementsEqual(["/e"]))
         try await one.drain()
-        _ = try await check([one], fixture, 0)
+        _ = try await check(mounts, fixture, 0)
     }
 
     private func tell(_ who: String, _ tree: [String: String], _ shown: inout [String: [String: String]]) {
