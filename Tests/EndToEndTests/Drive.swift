@@ -72,11 +72,11 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
     var url: String { "http://127.0.0.1:\(port)" }
 
     /// - Parameter more: of the server's environment.
-    func startServer(environment more: [String: String] = [:]) throws {
+    func startServer(_ options: [String] = [], environment more: [String: String] = [:]) throws {
         let process = Process()
         process.environment = ProcessInfo.processInfo.environment.merging(more) { _, new in new }
         process.executableURL = URL(fileURLWithPath: Self.binaries + "/boxfs-server")
-        process.arguments = ["serve", "--data", root + "/data", "--listen", "127.0.0.1:\(port)", "--log-level", "warning"]
+        process.arguments = ["serve", "--data", root + "/data", "--listen", "127.0.0.1:\(port)", "--log-level", "warning"] + options
         try process.begin()
         server = process
         try eventually("the server answers") { (try? run("curl", ["-sf", "-o", "/dev/null", url + "/health/live"]))?.status == 0 }

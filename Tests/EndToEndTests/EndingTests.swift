@@ -168,12 +168,10 @@ import Testing
     }
 }
 
-/// How a server ends.
+/// How a server ends, and what it ends by itself.
 @Suite(.serialized) struct ServerEndingTests {
-    @Test func aClientThatFellSilentDoesNotHoldUpTheEnd() throws {
-        let drive = try Drive()
-        defer { drive.end() }
-        let mount = try drive.mount("one")
+    /// A client that begins a request, and says no more; returns once it did.
+    private func silentClient(of drive: Drive, _ rest: String) throws -> Process {
         let client = Process()
         client.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         client.arguments = ["python3", "-c", """
@@ -181,13 +179,41 @@ import Testing
             client = socket.create_connection(("127.0.0.1", \(drive.port)))
             client.send(b"POST /v1/login HTTP/1.1\\r\\nHost: drive\\r\\nContent-Length: 1000\\r\\n\\r\\n{")
             print("sent", flush=True)
-            time.sleep(100)
+            \(rest)
             """]
         let output = Pipe()
         client.standardOutput = output
         try client.begin()
-        defer { kill(client.processIdentifier, SIGKILL) }
         #expect(output.fileHandleForReading.availableData.starts(with: Data("sent".utf8)))
+        return client
+    }
+
+    @Test func aConnectionOnWhichNothingComesIsClosed() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        drive.stopServer()
+        try drive.startServer(["--idle-timeout", "2"])
+        // A request that is being answered is not idle: the mount waits for news for longer than that.
+        let mount = try drive.mount("one"), other = try drive.mount("two")
+        let client = try silentClient(of: drive, "client.settimeout(60); exit(0 if client.recv(1000) == b'' else 1)")
+        let start = Date()
+        try Waiting { client.waitUntilExit() }.result(seconds: 60)
+        #expect(client.terminationStatus == 0)
+        #expect(Date().timeIntervalSince(start) > 1)
+        for name in ["a", "b"] {
+            try mount.write(name, [1])
+            try mount.flush()
+            try eventually("\(name) is seen") { other.read(name) == [1] }
+            sleep(4)
+        }
+    }
+
+    @Test func aClientThatFellSilentDoesNotHoldUpTheEnd() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one")
+        let client = try silentClient(of: drive, "time.sleep(100)")
+        defer { kill(client.processIdentifier, SIGKILL) }
         usleep(300_000)     // it has arrived
         let start = Date()
         try Waiting { drive.stopServer() }.result(seconds: 20)

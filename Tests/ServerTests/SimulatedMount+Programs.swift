@@ -149,10 +149,14 @@ extension SimulatedMount {
     }
 
     /// Adds to a file, and closes it.
-    func append(_ path: String, _ bytes: [UInt8]) throws {
+    func append(_ path: String, _ bytes: [UInt8]) throws { try edit(path, bytes, at: 1) }
+
+    /// Overwrites a part of a file or adds to it, and closes it.
+    /// - Parameter place: 0 is its beginning, 1 its end.
+    func edit(_ path: String, _ bytes: [UInt8], at place: Double) throws {
         guard let inode = try find(path).inode else { return }
-        let length = try content(of: inode).count
-        guard length < 40_000 else { return }
+        let count = try content(of: inode).count, length = Int(Double(count) * place)
+        guard count < 40_000 else { return }
         let file = HeldFile(handle: try system.open(inode, flags: O_WRONLY, caller: caller).handle, inode: inode, path: path, bytes: bytes)
         try write(bytes, to: file, offset: length)
         try close(file)

@@ -22,7 +22,7 @@ import Testing
     private let isTold = ProcessInfo.processInfo.environment["BOXFS_SEED"] != nil
 
     /// What programs do: so many kinds of steps there are. `holding`: they hold files open for writing while all else goes on.
-    enum Programs: Int { case plain = 37, holding = 45, versatile = 57 }
+    enum Programs: Int { case plain = 37, holding = 45, versatile = 57, editing = 60 }
 
     /// Who takes part.
     struct Cast: Hashable, CustomTestStringConvertible {
@@ -42,8 +42,9 @@ import Testing
         6_326_145_721_736_773_912,
     ]
     private static let failedBefore: [Cast: [UInt64]] = [
-        // The last two: a folder was made where the server had one that was here under another name: its row stayed for ever.
-        Cast(count: 2): alwaysFailedBefore + [11_709_371_460_307_500_481, 4_749_622_855_681_630_371], Cast(count: 3): alwaysFailedBefore,
+        // The next two: a folder was made where the server had one that was here under another name: its row stayed for ever.
+        // Then: a link was on its way that the server gave another name, and the feed told of that first: one name too many, and another one went.
+        Cast(count: 2): alwaysFailedBefore + [11_709_371_460_307_500_481, 4_749_622_855_681_630_371, 16_086_626_032_977_262_506], Cast(count: 3): alwaysFailedBefore,
         // The mount was killed while a program had emptied a file: it stayed empty, and the server never heard of it.
         Cast(count: 4, programs: .holding): [10_927_529_449_024_717_330, 16_135_207_418_556_762_161],
         // What was written to a file that had been removed here, and came back, was dropped.
@@ -58,7 +59,8 @@ import Testing
     ]
 
     @Test(arguments: [
-        Cast(count: 2), Cast(count: 3), Cast(count: 3, sharing: true), Cast(count: 2, programs: .holding), Cast(count: 4, programs: .holding),
+        Cast(count: 1, programs: .editing), Cast(count: 2), Cast(count: 3), Cast(count: 3, sharing: true), Cast(count: 2, programs: .holding),
+        Cast(count: 4, programs: .holding), Cast(count: 3, programs: .editing),
         Cast(count: 2, programs: .versatile), Cast(count: 4, programs: .versatile), Cast(count: 3, sharing: true, programs: .versatile),
     ]) func mountsConvergeInAnyOrder(cast: Cast) async throws {
         let given = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) }
@@ -88,9 +90,12 @@ import Testing
         var mounts: [SimulatedMount] = [], shown: [String: [String: String]] = [:]
         for index in 0..<count {
             let device = try await fixture.device(people[index % people.count], "m\(index)")
-            var settings = NamespaceSettings()
-            settings.versionSeconds = 0
-            try await fixture.drive.setNamespaceSettings(device.session, device.namespace, settings)
+            // Versions that follow each other closely become one: of several mounts, each content is looked for.
+            if count > 1 || seed.isMultiple(of: 2) {
+                var settings = NamespaceSettings()
+                settings.versionSeconds = 0
+                try await fixture.drive.setNamespaceSettings(device.session, device.namespace, settings)
+            }
             mounts.append(try await SimulatedMount(device, folder + "/m\(index)", written))
         }
         var shared: NamespaceID?
@@ -101,16 +106,29 @@ import Testing
             shared = try await fixture.drive.share(mounts[0].device.session, mounts[0].device.namespace, "s").namespace
         }
         for mount in mounts { try await mount.drain() }
+        var passed = PassedTrees()
         for step in 0..<Int.random(in: 20...250, using: &random) {
             let mount = mounts.randomElement(using: &random)!
             if let shared, Int.random(in: 0..<12, using: &random) == 0 {
                 try await changeRights(of: people.dropFirst().randomElement(using: &random)!, shared, mounts[0].device, &random)
             } else {
-                try await self.step(mount, step, cast, &random)
+                let kind = try await self.step(mount, step, cast, &random)
+                if count == 1, (16..<36).contains(kind), let problem = try passed.unchanged(mount.plainTree()) {
+                    Issue.record("BOXFS_SEED=\(seed), step \(step): an exchange changed what is here: \(problem)")
+                    return false
+                }
             }
             if isTold {
                 for mount in sharing ? mounts : [mounts[0]] { tell("server of \(mount.name)", try await serverTree(mount.device), &shown) }
                 for mount in mounts { tell(mount.name, try mount.seenTree(), &shown) }
+            }
+            if count == 1 {
+                passed.add(try mount.plainTree(), step)
+                let server = try await mount.device.plainTree()
+                if !passed.mayBeSeen(server) {
+                    Issue.record("BOXFS_SEED=\(seed), step \(step): the server holds a tree that never was: \(passed.nearest(to: server))")
+                    return false
+                }
             }
             if let problem = try mount.expectSound() {
                 Issue.record("BOXFS_SEED=\(seed), \(count) mounts, step \(step), \(mount.name): \(problem)")
@@ -125,7 +143,7 @@ import Testing
     }
 
     /// Mounts of one person, who have heard all. The folder is the caller's to remove.
-    private static func mounts(_ names: [String]) async throws -> (DriveFixture, [SimulatedMount], folder: String) {
+    static func mounts(_ names: [String]) async throws -> (DriveFixture, [SimulatedMount], folder: String) {
         let fixture = try DriveFixture(in: root), folder = root + "/boxfs-simulation-" + UUID().uuidString, written = WrittenContents()
         try await fixture.account("ada")
         var mounts: [SimulatedMount] = []
@@ -236,12 +254,14 @@ import Testing
         if isTold { print("rights of \(name)") }
     }
 
-    private func step(_ mount: SimulatedMount, _ number: Int, _ cast: Cast, _ random: inout SeededGenerator) async throws {
+    /// - Returns: what it was: up to 15 programs' calls, up to 35 the exchange, 36 a kill, then more calls of programs.
+    private func step(_ mount: SimulatedMount, _ number: Int, _ cast: Cast, _ random: inout SeededGenerator) async throws -> Int {
         let sharing = cast.sharing
-        // No text: texts would be merged.
-        var bytes = [0, UInt8(truncatingIfNeeded: number), UInt8(number >> 8)] + Array(mount.name.utf8)
+        // No text: texts would be merged. With one mount, nothing meets anything.
+        let isText = cast.count == 1 && number.isMultiple(of: 2)
+        var bytes = isText ? Array("\(number)\n".utf8) : [0, UInt8(truncatingIfNeeded: number), UInt8(number >> 8)] + Array(mount.name.utf8)
         // Too much for a row of the replica: written data lie in a file.
-        let isLong = cast.programs == .versatile && number.isMultiple(of: 3)
+        let isLong = cast.programs.rawValue >= Programs.versatile.rawValue && number.isMultiple(of: 3)
         if isLong { bytes += (0..<Segment.maximumHeldBytes).map { UInt8(truncatingIfNeeded: $0 &* number) } }
         let one = name(sharing, &random), other = name(sharing, &random)
         let kind = Int.random(in: 0..<cast.programs.rawValue, using: &random)
@@ -276,8 +296,10 @@ import Testing
         case 54: try await mount.attempt { try mount.symlink(one, "to \(number) of \(mount.name)") }
         case 55: try await mount.attempt { try mount.rename(one, other, flags: 1) }
         case 56: try await mount.attempt { try mount.cut(one, to: 0) }
+        case 57..<60: try await mount.attempt { try mount.edit(one, bytes, at: Double.random(in: 0...1, using: &random)) }
         default: _ = try mount.takeListing()
         }
+        return kind
     }
 
     private func check(_ mounts: [SimulatedMount], _ fixture: DriveFixture, _ seed: UInt64) async throws -> Bool {

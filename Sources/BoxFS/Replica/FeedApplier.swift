@@ -186,12 +186,13 @@ struct FeedApplier {
                     database.cachedStatement(sql: "SELECT parent, name FROM entries WHERE inode = ? ORDER BY sequence"), arguments: [Int64(number.rawValue)]
                 ).map { Place(parent: InodeNumber(rawValue: UInt64($0[0] as Int64)), name: $0[1]) }
             }
-            var surplus = places.count - Int(count)
-            for place in places where surplus > 0 && !told.contains(place) {
+            // The server may not count those yet whose change is on its way.
+            var settled: [Place] = []
+            for place in places {
                 if let parent = try? tree.inode(place.parent), try tree.isPending(entry: place.name, in: parent.id) { continue }
-                try removeEntry(place.parent, place.name, number)
-                surplus -= 1
+                settled.append(place)
             }
+            for place in settled.filter({ !told.contains($0) }).prefix(max(0, settled.count - Int(count))) { try removeEntry(place.parent, place.name, number) }
         }
         appeared = [:]
     }

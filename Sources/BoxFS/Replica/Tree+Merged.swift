@@ -42,7 +42,9 @@ extension Tree {
     /// Unlinks those that have no name and nothing more to say. What is written to one later, by a program that has it open, is sent all the same.
     func releaseMerged() throws(FileSystemError) {
         for number in merged {
-            guard let inode = try? inode(number) else {     // gone
+            let inode: Inode
+            do throws(FileSystemError) { inode = try self.inode(number) } catch {
+                guard error == .stale else { throw error }
                 merged.remove(number)
                 try change { try $0.execute(sql: "DELETE FROM meta WHERE key = ?", arguments: [Self.mergedKey + "\(number.rawValue)"]) }
                 continue

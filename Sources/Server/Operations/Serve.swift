@@ -14,6 +14,13 @@ struct Serve: AsyncParsableCommand {
     @Option(help: "Address and port to listen on.") var listen = "127.0.0.1:8420"
     @Option(help: "PEM file with the certificate chain, for HTTPS.") var tlsCertificate: String?
     @Option(help: "PEM file with the certificate's private key.") var tlsKey: String?
+    @Option(help: ArgumentHelp(
+        "How long a connection is kept on which nothing comes, in seconds.",
+        discussion: """
+            Requests that are being answered and WebSockets are not cut off. The default is longer than the mount keeps a connection to use it \
+            again: two minutes (curl, CURLOPT_MAXAGE_CONN).
+            """))
+    var idleTimeout: Int64 = 180
     @Option(help: "trace, debug, info, notice, warning, error or critical.") var logLevel = "info"
     @OptionGroup var folder: DataFolder
 
@@ -22,6 +29,7 @@ struct Serve: AsyncParsableCommand {
             throw ValidationError("--listen wants ADDRESS:PORT, such as 127.0.0.1:8420.")
         }
         guard let level = Logger.Level(rawValue: logLevel) else { throw ValidationError("\(logLevel) is no log level.") }
+        guard idleTimeout > 0 else { throw ValidationError("--idle-timeout wants seconds, at least 1.") }
         LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
         var logger = Logger(label: "boxfs-server")
         logger.logLevel = level
@@ -45,7 +53,7 @@ struct Serve: AsyncParsableCommand {
     private static let patience = Duration.seconds(5)
 
     private func server(_ feed: NotificationFeed) throws -> HTTPServerBuilder {
-        let http = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [NotificationUpgrade(feed)]))
+        let http = HTTPServerBuilder.http1(configuration: .init(additionalChannelHandlers: [NotificationUpgrade(feed)], idleTimeout: .seconds(idleTimeout)))
         guard let tlsCertificate, let tlsKey else {
             guard tlsCertificate == nil, tlsKey == nil else { throw ValidationError("--tls-certificate and --tls-key go together.") }
             return http
