@@ -107,12 +107,14 @@ import Testing
         }
         for mount in mounts { try await mount.drain() }
         var passed = PassedTrees()
-        for step in 0..<Int.random(in: 20...250, using: &random) {
+        // With one mount, half of the runs are offline for most of the time: much comes together in one commit.
+        let isOffline = count == 1 && Bool.random(using: &random)
+        for step in 0..<Int.random(in: isOffline ? 200...800 : 20...250, using: &random) {
             let mount = mounts.randomElement(using: &random)!
             if let shared, Int.random(in: 0..<12, using: &random) == 0 {
                 try await changeRights(of: people.dropFirst().randomElement(using: &random)!, shared, mounts[0].device, &random)
             } else {
-                let kind = try await self.step(mount, step, cast, &random)
+                let kind = try await self.step(mount, step, cast, isOffline: isOffline, &random)
                 if count == 1, (16..<36).contains(kind), let problem = try passed.unchanged(mount.plainTree()) {
                     Issue.record("BOXFS_SEED=\(seed), step \(step): an exchange changed what is here: \(problem)")
                     return false
@@ -255,7 +257,9 @@ import Testing
     }
 
     /// - Returns: what it was: up to 15 programs' calls, up to 35 the exchange, 36 a kill, then more calls of programs.
-    private func step(_ mount: SimulatedMount, _ number: Int, _ cast: Cast, _ random: inout SeededGenerator) async throws -> Int {
+    private func step(
+        _ mount: SimulatedMount, _ number: Int, _ cast: Cast, isOffline: Bool, _ random: inout SeededGenerator
+    ) async throws -> Int {
         let sharing = cast.sharing
         // No text: texts would be merged. With one mount, nothing meets anything.
         let isText = cast.count == 1 && number.isMultiple(of: 2)
@@ -264,7 +268,8 @@ import Testing
         let isLong = cast.programs.rawValue >= Programs.versatile.rawValue && number.isMultiple(of: 3)
         if isLong { bytes += (0..<Segment.maximumHeldBytes).map { UInt8(truncatingIfNeeded: $0 &* number) } }
         let one = name(sharing, &random), other = name(sharing, &random)
-        let kind = Int.random(in: 0..<cast.programs.rawValue, using: &random)
+        var kind = Int.random(in: 0..<cast.programs.rawValue, using: &random)
+        if isOffline, (16..<36).contains(kind), Int.random(in: 0..<20, using: &random) > 0 { kind = Int.random(in: 0..<16, using: &random) }
         if isTold { print("\(number) \(mount.name): \(kind) \(one) \(other)") }
         switch kind {
         case 0..<4: try await mount.attempt { try mount.write(one, creates: true, bytes) }
