@@ -13,7 +13,7 @@ extension FeedApplier {
 
     func wait(_ entry: Entry) throws(FileSystemError) {
         try wait(.entry, entry.parent.data + Data(entry.name.utf8) + entry.node.data, entry.sequence, entry)
-        guard !entry.deleted, let node = nodes[entry.node] else { return }
+        guard !entry.deleted, let node = named(entry.node) else { return }
         try wait(node)
         // A junction is nothing without the root of what it stands for.
         if let shared = node.shared, isNew(shared), let root = nodes[shared.root] { try wait(root) }

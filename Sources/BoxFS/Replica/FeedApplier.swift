@@ -14,6 +14,9 @@ struct FeedApplier {
     let namespace: Namespace
     var events: [KernelEvent] = []
     var nodes: [NodeID: Node] = [:]
+    /// Rows that were read before an answer to a change of ours, which said that they are told again: until then, they do for what an entry names and
+    /// is not here.
+    private var outdated: [NodeID: Node] = [:]
     /// Where known files appeared.
     private var appeared: [InodeNumber: [Place]] = [:]
 
@@ -22,7 +25,9 @@ struct FeedApplier {
     init(tree: Tree, namespace: Namespace) { (self.tree, self.namespace) = (tree, namespace) }
 
     mutating func apply(entries: [Entry], nodes rows: [Node]) throws(FileSystemError) {
-        let entries = entries.filter { !namespace.isOutOfDate($0) }, rows = rows.filter { !namespace.isOutOfDate($0) }
+        let entries = entries.filter { !namespace.isOutOfDate($0) }
+        for node in rows where namespace.isOutOfDate(node) { outdated[node.id] = node }
+        let rows = rows.filter { !namespace.isOutOfDate($0) }
         for node in rows { nodes[node.id] = node }
         for node in rows where !node.deleted {
             if let shared = node.shared {
@@ -204,9 +209,12 @@ struct FeedApplier {
         events.append(.deleted(name, of: child, in: parent))
     }
 
+    /// What an entry names, as the page tells it.
+    func named(_ id: NodeID) -> Node? { nodes[id] ?? outdated[id] }
+
     /// The inode of a node that an entry names and that is new here, from the page's row.
     private mutating func newInode(for id: NodeID) throws(FileSystemError) -> Inode? {
-        guard let node = nodes[id], !node.deleted, FileType(mode: node.mode) != nil else { return nil }
+        guard let node = named(id), !node.deleted, FileType(mode: node.mode) != nil else { return nil }
         if let shared = node.shared { return try root(of: shared, junction: id) }
         let inode = tree.makeInode(for: node, in: namespace.number)
         tree.register(inode)
