@@ -196,11 +196,12 @@ final class Mount: @unchecked Sendable {       // see `Drive`
     }
 
     private var logPath: String { home + "/mount.log" }
+    /// What the last mount process said.
+    var log: String { (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? "" }
 
     /// A mount process that a signal of its own making ended fails the test, with the end of what it said.
     func complainIfCrashed() {
         guard let process, !process.isRunning, process.terminationReason == .uncaughtSignal, process.terminationStatus != SIGKILL else { return }
-        let log = (try? String(contentsOfFile: logPath, encoding: .utf8)) ?? ""
         Issue.record("the mount process of \(path) died of signal \(process.terminationStatus): \(log.suffix(4000))")
     }
 

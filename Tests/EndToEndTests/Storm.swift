@@ -69,6 +69,15 @@ extension Drive {
             """).map { Self.content($0[0]) })
     }
 
+    /// For people: the newest versions, each with its file's last name. Their identifiers tell when the mount sealed them (RFC 9562).
+    func lastVersions() -> String {
+        let rows = try? query("""
+            SELECT v.id, v.created, v.node, (SELECT e.name FROM entries e WHERE e.node = v.node ORDER BY e.sequence DESC LIMIT 1), v.kind, v.size, v.inline, v.parents
+            FROM versions v ORDER BY v.created DESC, v.id DESC LIMIT 40
+            """)
+        return rows?.map { "\n  \($0[0]) \($0[1]) \($0[2]) \($0[3]) \($0[4]) \($0[5]) \($0[6].prefix(8)) from \($0[7])" }.joined() ?? "not to be had"
+    }
+
     /// A manifest in hexadecimal (docs/FORMAT.md: hash and length for each chunk).
     private static func content(_ manifest: String) -> String {
         stride(from: 0, to: manifest.utf8.count / 72 * 72, by: 72)
