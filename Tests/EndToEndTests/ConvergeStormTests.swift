@@ -1,6 +1,7 @@
 import CXattr
 import Foundation
 import Glibc
+import Shared
 import Testing
 
 /// Mounts of one account work at once on the same few names, while the network parts them and mounts and server die. When the storm is over
@@ -20,6 +21,8 @@ import Testing
         private(set) var restarts: [Int] = [], failures: [String] = []
         /// How often a call took the name of another file than was seen there.
         private(set) var mistaken = 0
+        /// The mount died over a call that took a name, and could not be asked whose.
+        private var isUncertain = false
         static let deadlineSeconds = 3.0
 
         init(_ index: Int, _ mount: Mount, _ random: SeededGenerator, _ problems: Problems) {
@@ -32,6 +35,7 @@ import Testing
                     usleep(UInt32.random(in: 0...500_000, using: &random))
                     do { try restart() } catch { return problems.expect(false, "\(error)") }
                 }
+                if isUncertain { isUncertain = !forgetWhatIsNotListed() }
                 problems.within(Self.deadlineSeconds * 3, "a step of \(mount.path)") { step() }
                 usleep(UInt32.random(in: 0...20_000, using: &random))
             }
@@ -41,6 +45,7 @@ import Testing
             mount.kill()
             restarts.append(calls + 1)
             try mount.start()
+            if isUncertain { isUncertain = !forgetWhatIsNotListed() }
         }
 
         private func name() -> String { ["", "", "a/", "b/"].randomElement(using: &random)! + "f\(Int.random(in: 0..<6, using: &random))" }
@@ -128,22 +133,32 @@ import Testing
             defer { if file >= 0 { close(file) } }
             var status = stat()
             let inode = file >= 0 && fstat(file, &status) == 0 ? UInt64(status.st_ino) : nil
-            let names = inode == nil ? 0 : count_names(file)
+            let before = inode == nil ? nil : namesAndChange(of: file), start = Shared.Timestamp.now().nanoseconds
             guard let result = call(inode), result == 0 || didPerhaps(errno) else { return }
             guard let inode else { return }
             owed[inode] = nil
-            let left = count_names(file)
-            if left >= 0, left != names - 1 { forgetWhatIsNotListed() }
+            guard let before, let after = namesAndChange(of: file) else { return isUncertain = true }
+            // Its last change is this call, which took one name of it. A change from elsewhere came before the call.
+            if result != 0 || after.names != before.names - 1 || after.changed < start { isUncertain = !forgetWhatIsNotListed() }
         }
 
-        private func forgetWhatIsNotListed() {
-            guard let top = try? FileManager.default.contentsOfDirectory(atPath: mount.path) else { return }
+        private func namesAndChange(of file: Int32) -> (names: Int64, changed: Int64)? {
+            var names: Int64 = 0, changed: Int64 = 0
+            return names_and_change(file, &names, &changed) == 0 ? (names, changed) : nil
+        }
+
+        /// - Returns: whether all could be listed.
+        private func forgetWhatIsNotListed() -> Bool {
             mistaken += 1
-            let below = ["a", "b"].flatMap { folder in
-                ((try? FileManager.default.contentsOfDirectory(atPath: mount(folder))) ?? []).map { "\(folder)/\($0)" }
+            var listed: Set<UInt64> = []
+            for folder in [".", "a", "b"] {
+                do throws(Storm.Unreadable) { listed.formUnion(try mount.names(folder).compactMap { inode("\(folder)/\($0)") }) } catch {
+                    guard folder != ".", [ENOENT, ENOTDIR].contains(error.error) else { return false }
+                }
             }
-            let listed = Set((top + below).compactMap(inode))
+            guard mount.isAlive else { return false }
             owed = owed.filter { listed.contains($0.key) }
+            return true
         }
     }
 
@@ -195,7 +210,9 @@ import Testing
             for (inode, owed) in user.owed where !kept.contains(owed.content) {
                 problems.expect(false, """
                     lost: \(owed.content.prefix(8)), \(owed.what), inode \(inode); restarts: \(user.restarts), failures: \(user.failures)
-                    \(status)
+                    versions with it: \(drive.versions(of: owed.content)); in rescue/: \(user.mount.rescued())
+                    \((try? user.mount.boxfs(["status", user.mount.path, "--json"]).output) ?? status)
+                    \(user.mount.log.suffix(4_000))
                     """)
             }
             problems.expect(!status.contains("STOPPED"), status)

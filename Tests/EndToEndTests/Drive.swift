@@ -227,6 +227,9 @@ final class Mount: @unchecked Sendable {       // see `Drive`
         while isMounted, umount2(path, Int32(MNT_DETACH)) == 0 {}
     }
 
+    /// What the mount kept beside the tree.
+    func rescued() -> [String] { FileManager.default.subpaths(atPath: stateFolder + "/rescue") ?? [] }
+
     func flush() throws {
         let flushed = try boxfs(["flush", path])
         try #require(flushed.status == 0, "\(flushed.output)")

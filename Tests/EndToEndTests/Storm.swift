@@ -78,6 +78,15 @@ extension Drive {
         return rows?.map { "\n  \($0[0]) \($0[1]) \($0[2]) \($0[3]) \($0[4]) \($0[5]) \($0[6].prefix(8)) from \($0[7])" }.joined() ?? "not to be had"
     }
 
+    /// For people: the versions that have a content, whatever became of them and of their files.
+    func versions(of content: String) -> String {
+        let rows = try? query("""
+            SELECT v.id, v.created, v.kind, v.superseded, v.node, n.deleted_at, n.purged_at, n.successor FROM versions v LEFT JOIN nodes n ON n.id = v.node
+            WHERE lower(hex(v.inline)) LIKE '\(content.prefix(64))%'
+            """)
+        return rows.map { $0.map { $0.joined(separator: " ") }.joined(separator: "; ") } ?? "not to be had"
+    }
+
     /// A manifest in hexadecimal (docs/FORMAT.md: hash and length for each chunk).
     private static func content(_ manifest: String) -> String {
         stride(from: 0, to: manifest.utf8.count / 72 * 72, by: 72)
