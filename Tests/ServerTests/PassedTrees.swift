@@ -1,7 +1,6 @@
 import ChunkCache
 import Foundation
 import Glibc
-import GRDB
 import Shared
 import Testing
 @testable import BoxFS
@@ -69,18 +68,9 @@ extension SimulatedMount {
 
     /// Path to what programs read there.
     func plainTree() throws -> [String: Shown] {
-        try tree.lock.withLock { () throws(FileSystemError) in
-            var seen: [String: Shown] = [:], folders: [(InodeNumber, String)] = [(.root, "")]
-            while let (folder, path) = folders.popLast() {
-                let rows = try tree.database.read { try Row.fetchAll($0, sql: "SELECT name, inode FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
-                for row in rows {
-                    let inode = try tree.inode(InodeNumber(rawValue: UInt64(row[1] as Int64))), place = path + "/" + (row[0] as String)
-                    let text = Self.plainText(FileType(mode: inode.mode), inode.target, try bytes(of: inode))
-                    seen[place] = Shown(inode: inode.number, text: text, isUnlogged: inode.hasUnloggedContent)
-                    if inode.isDirectory { folders.append((inode.number, place)) }
-                }
-            }
-            return seen
+        try told { inode throws(FileSystemError) in
+            let text = Self.plainText(FileType(mode: inode.mode), inode.target, try bytes(of: inode))
+            return Shown(inode: inode.number, text: text, isUnlogged: inode.hasUnloggedContent)
         }
     }
 

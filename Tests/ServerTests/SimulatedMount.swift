@@ -195,13 +195,20 @@ final class SimulatedMount {
 
     /// Path to node, mode, links, version, bytes, target or mtime, and extended attributes, of all that can be reached.
     func seenTree() throws -> [String: String] {
+        try told { inode throws(FileSystemError) in
+            Self.text(Node(inode), links: inode.links, inode.version, size: inode.size, try chunks(of: inode))
+        }
+    }
+
+    /// Path to what is told of the node there, of all that can be reached. Ends no transaction.
+    func told<Value>(_ tell: (Inode) throws(FileSystemError) -> Value) throws -> [String: Value] {
         try tree.lock.withLock { () throws(FileSystemError) in
-            var seen: [String: String] = [:], folders: [(InodeNumber, String)] = [(.root, "")]
+            var seen: [String: Value] = [:], folders: [(InodeNumber, String)] = [(.root, "")]
             while let (folder, path) = folders.popLast() {
                 let rows = try tree.database.read { try Row.fetchAll($0, sql: "SELECT name, inode FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
                 for row in rows {
                     let inode = try tree.inode(InodeNumber(rawValue: UInt64(row[1] as Int64))), place = path + "/" + (row[0] as String)
-                    seen[place] = Self.text(Node(inode), links: inode.links, inode.version, size: inode.size, try chunks(of: inode))
+                    seen[place] = try tell(inode)
                     if inode.isDirectory { folders.append((inode.number, place)) }
                 }
             }

@@ -113,21 +113,23 @@ import Testing
         let isOffline = count == 1 && Bool.random(using: &random)
         for step in 0..<Int.random(in: isOffline ? 200...800 : 20...250, using: &random) {
             let mount = mounts.randomElement(using: &random)!
+            var kind: Int?
             if let shared, Int.random(in: 0..<12, using: &random) == 0 {
                 try await changeRights(of: people.dropFirst().randomElement(using: &random)!, shared, mounts[0].device, &random)
             } else {
-                let kind = try await self.step(mount, step, cast, isOffline: isOffline, &random)
-                if count == 1, (16..<36).contains(kind), let problem = try passed.unchanged(mount.plainTree()) {
-                    Issue.record("BOXFS_SEED=\(seed), step \(step): an exchange changed what is here: \(problem)")
-                    return false
-                }
+                kind = try await self.step(mount, step, cast, isOffline: isOffline, &random)
             }
             if isTold {
                 for mount in sharing ? mounts : [mounts[0]] { tell("server of \(mount.name)", try await serverTree(mount.device), &shown) }
                 for mount in mounts { tell(mount.name, try mount.seenTree(), &shown) }
             }
             if count == 1 {
-                passed.add(try mount.plainTree(), step)
+                let tree = try mount.plainTree()
+                if let kind, (16..<36).contains(kind), let problem = passed.unchanged(tree) {
+                    Issue.record("BOXFS_SEED=\(seed), step \(step): an exchange changed what is here: \(problem)")
+                    return false
+                }
+                passed.add(tree, step)
                 let server = try await mount.device.plainTree()
                 if !passed.mayBeSeen(server) {
                     Issue.record("BOXFS_SEED=\(seed), step \(step): the server holds a tree that never was: \(passed.nearest(to: server))")

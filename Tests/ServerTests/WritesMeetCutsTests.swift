@@ -9,7 +9,7 @@ import Testing
 /// A program writes, renames and removes on a thread of its own while commits are cut, sealed and sent: each is one of the trees that it made.
 @Suite struct WritesMeetCutsTests {
     /// Makes one call after the other.
-    private final class Program: @unchecked Sendable {      // belongs to its thread, but for `passed` and `isOver`
+    private final class Program: @unchecked Sendable {      // belongs to its thread, but for what has a lock or is atomic
         let system: MountedFileSystem
         /// The trees that the calls make, each noted before.
         let passed = Mutex(PassedTrees())
@@ -77,19 +77,18 @@ import Testing
                 handle = try system.open(inode(name), flags: flags, caller: caller).handle
             }
             defer { system.release(handle) }
-            let after = Array(before.prefix(offset) + bytes + before.dropFirst(offset + bytes.count))
+            contents[name] = before
+            try put(bytes, in: name, handle, at: offset)
+            // A second time, before the close.
+            if Bool.random(using: &random), let count = contents[name]?.count, count > 0 { try put(draw(500), in: name, handle, at: count / 3) }
+            try system.flush(handle)
+        }
+
+        private func put(_ bytes: [UInt8], in name: String, _ handle: HandleID, at offset: Int) throws {
+            let before = contents[name]!, after = Array(before.prefix(offset) + bytes + before.dropFirst(offset + bytes.count))
             note { $0["/" + name] = text(after) }
             try bytes.withUnsafeBytes { try system.write(handle, offset: Int64(offset), $0) }
             contents[name] = after
-            // A second one, before the close.
-            if Bool.random(using: &random), !after.isEmpty {
-                let more = draw(500), at = after.count / 3
-                let last = Array(after.prefix(at) + more + after.dropFirst(at + more.count))
-                note { $0["/" + name] = text(last) }
-                try more.withUnsafeBytes { try system.write(handle, offset: Int64(at), $0) }
-                contents[name] = last
-            }
-            try system.flush(handle)
         }
 
         private func inode(_ name: String) throws -> InodeNumber {

@@ -26,9 +26,11 @@ struct FeedApplier {
 
     mutating func apply(entries: [Entry], nodes rows: [Node]) throws(FileSystemError) {
         let entries = entries.filter { !namespace.isOutOfDate($0) }
-        for node in rows where namespace.isOutOfDate(node) { outdated[node.id] = node }
-        let rows = rows.filter { !namespace.isOutOfDate($0) }
-        for node in rows { nodes[node.id] = node }
+        let rows = rows.filter { node in
+            let isCurrent = !namespace.isOutOfDate(node)
+            if isCurrent { nodes[node.id] = node } else { outdated[node.id] = node }
+            return isCurrent
+        }
         for node in rows where !node.deleted {
             if let shared = node.shared {
                 try junction(node, shared)
@@ -191,6 +193,7 @@ struct FeedApplier {
                     database.cachedStatement(sql: "SELECT parent, name FROM entries WHERE inode = ? ORDER BY sequence"), arguments: [Int64(number.rawValue)]
                 ).map { Place(parent: InodeNumber(rawValue: UInt64($0[0] as Int64)), name: $0[1]) }
             }
+            guard places.count > count else { continue }
             // The server may not count those yet whose change is on its way.
             var settled: [Place] = []
             for place in places {
