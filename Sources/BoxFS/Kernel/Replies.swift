@@ -110,18 +110,21 @@ extension FuseRequest {
         }
     }
 
+    /// What is moved in the kernel, bytes: below, the pipe costs more than the copy (docs/PERFORMANCE.md); the longest request does not fit into a
+    /// pipe with its head (pipe(7), pipe-max-size), and libfuse would ask for fresh memory each time.
+    private static let splicedBytes = 128 << 10..<1 << 20
+
     /// Answers a read: one long stretch of a file is moved in the kernel, the rest is gathered.
     func reply(pieces: [ReadPiece]) throws(FileSystemError) {
-        let spliceBytes = 128 << 10     // below, the pipe costs more than the copy (docs/PERFORMANCE.md)
-        if pieces.count == 1, case .file(let file, let offset, let count) = pieces[0], count >= spliceBytes {
+        if pieces.count == 1, case .file(let file, let offset, let count) = pieces[0], Self.splicedBytes.contains(count) {
             amount = Int64(count)
             answer(readsFile: true) { request in charge(.disk) { boxfs_reply_file(request, file.rawValue, off_t(offset), count) } }
             return
         }
         let total = pieces.reduce(0) { $0 + $1.count }
         amount = Int64(total)
-        let buffer = UnsafeMutableRawPointer.allocate(byteCount: max(total, 1), alignment: 16)
-        defer { buffer.deallocate() }
+        let memory = PartBuffer(), buffer = memory.bytes.baseAddress!
+        guard total <= memory.bytes.count else { throw .invalid }       // libfuse makes FUSE_MAX_PAGES of max_write
         var at = 0
         for piece in pieces {
             switch piece {
