@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Shared
+import Synchronization
 import Testing
 
 // What tests of faults and storms share: how long they run, what went wrong, what the server holds, and who makes the trouble.
@@ -9,7 +10,7 @@ enum Storm {
     /// How long a storm blows. BOXFS_STORM_SECONDS, as scripts/torture gives it; by default what CI has time for.
     static let seconds = ProcessInfo.processInfo.environment["BOXFS_STORM_SECONDS"].flatMap { Double($0) } ?? 10
 
-    /// What a file of these bytes is called in a `TreeText`: the hashes of its chunks of 4 MiB.
+    /// What a file of these bytes is called in a `TreeText`: the hashes of each 4 MiB.
     static func content(_ bytes: [UInt8]) -> String {
         stride(from: 0, to: bytes.count, by: 4 << 20)
             .map { SHA256.hash(Array(bytes[$0..<min(bytes.count, $0 + 4 << 20)])).description }.joined(separator: "+")
@@ -57,7 +58,7 @@ extension Drive {
                 UNION ALL SELECT t.path || '/' || e.name, e.node FROM t JOIN entries e ON e.parent = t.node WHERE e.deleted_at IS NULL)
             SELECT t.path, n.mode & 61440 = 16384, v.inline FROM t JOIN nodes n ON n.id = t.node LEFT JOIN versions v ON v.id = n.version
             """) {
-            tree[line[0]] = line[1] == "1" ? "/" : Self.content(line[2])
+            tree[line[0]] = line[1] == "1" ? "/" : try content(line[2])
         }
         return tree
     }
@@ -66,7 +67,7 @@ extension Drive {
     func keptContents() throws -> Set<String> {
         Set(try query("""
             SELECT v.inline FROM versions v JOIN nodes n ON n.id = v.node WHERE v.superseded IS NULL AND n.purged_at IS NULL
-            """).map { Self.content($0[0]) })
+            """).map { try content($0[0]) })
     }
 
     /// For people: the newest versions, each with its file's last name. Their identifiers tell when the mount sealed them (RFC 9562).
@@ -87,10 +88,39 @@ extension Drive {
         return rows.map { $0.map { $0.joined(separator: " ") }.joined(separator: "; ") } ?? "not to be had"
     }
 
-    /// A manifest in hexadecimal (docs/FORMAT.md: hash and length for each chunk).
-    private static func content(_ manifest: String) -> String {
-        stride(from: 0, to: manifest.utf8.count / 72 * 72, by: 72)
-            .map { String(manifest.dropFirst($0).prefix(64)) }.joined(separator: "+")
+    /// `Storm.content` of a manifest in hexadecimal (docs/FORMAT.md: hash and length for each chunk). Where 4 MiB have several chunks, or end with a
+    /// hole, their bytes tell.
+    private func content(_ manifest: String) throws -> String {
+        var stretches: [[ChunkReference]] = [], at = 0
+        for start in stride(from: 0, to: manifest.utf8.count / 72 * 72, by: 72) {
+            let hash = try #require(ChunkHash(String(manifest.dropFirst(start).prefix(64))))
+            let length = try #require(UInt32(manifest.dropFirst(start + 64).prefix(8), radix: 16)).byteSwapped
+            if at.isMultiple(of: 4 << 20) { stretches.append([]) }
+            stretches[stretches.count - 1].append(ChunkReference(hash: hash, length: length))
+            at += Int(length)
+        }
+        return try stretches.map { try $0.count == 1 && !$0[0].isHole ? $0[0].hash.description : hash(of: $0) }.joined(separator: "+")
+    }
+
+    private static let hashes = Mutex<[[ChunkReference]: String]>([:])
+
+    private func hash(of chunks: [ChunkReference]) throws -> String {
+        if let known = Self.hashes.withLock({ $0[chunks] }) { return known }
+        let names = chunks.map { "x'\($0.hash)'" }.joined(separator: ",")
+        let rows = try query("SELECT hash, object, byte_offset FROM chunks WHERE hash IN (\(names))")
+        let places = Dictionary(rows.map { ($0[0], (object: $0[1], offset: Int($0[2])!)) }, uniquingKeysWith: { first, _ in first })
+        var bytes: [UInt8] = []
+        for chunk in chunks {
+            var part = [UInt8](repeating: 0, count: Int(chunk.length))
+            defer { bytes += part }
+            guard !chunk.isHole else { continue }
+            let place = try #require(places[chunk.hash.description]), file = open("\(root)/data/objects/\(place.object.suffix(2))/\(place.object)", O_RDONLY)
+            defer { close(file) }
+            try #require(pread(file, &part, part.count, off_t(place.offset)) == part.count && SHA256.hash(part) == chunk.hash)
+        }
+        let hash = SHA256.hash(bytes).description
+        Self.hashes.withLock { $0[chunks] = hash }
+        return hash
     }
 
     /// Rows in one transaction; blobs in hexadecimal, NULL as nothing.
