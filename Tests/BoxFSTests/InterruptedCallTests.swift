@@ -79,7 +79,8 @@ import Testing
         let (attributes, open) = try system!.create(.root, "f", mode: 0o644, flags: O_RDWR, caller: caller)
         try bytes.withUnsafeBytes { try system!.write(open.handle, offset: 0, $0) }
         try system!.flush(open.handle)
-        try await answerAll(system!.tree)
+        let sent = try #require(try system!.tree.lock.withLock { try Batch.cut(system!.tree, Namespace.home) })
+        _ = try await LocalReplica.answer(sent, system!.tree)
         if let call {
             let inode = try #require(system!.tree.inodes[attributes.inode])
             try system!.changing(inode) { file throws(FileSystemError) in
@@ -94,21 +95,5 @@ import Testing
         #expect(batch?.files.map(\.inode.number) == (call == nil ? nil : [attributes.inode]))
         if let batch { system!.tree.lock.withLock { batch.release(system!.tree) } }
         try LocalReplica.close(&system)
-    }
-
-    /// Seals what was written, as when it is sent, and forgets what the log says of it.
-    private func answerAll(_ tree: Tree) async throws {
-        let batch = try #require(try tree.lock.withLock { try Batch.cut(tree, Namespace.home) })
-        let sealed = try await Sealer.seal(batch.files.flatMap { $0.slots.compactMap(\.segment) }, into: tree.cache)
-        defer { Sealer.end(sealed, tree.cache) }
-        try tree.lock.withLock { () throws(FileSystemError) in
-            for file in batch.files {
-                file.content.install(file.slots, Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.reference) }))
-                tree.markContentDirty(file.inode)
-            }
-            batch.release(tree)
-            try tree.change { try $0.execute(sql: "DELETE FROM log") }
-            try tree.commit()
-        }
     }
 }

@@ -1,11 +1,14 @@
+import ChunkCache
 import Glibc
+import GRDB
 import Shared
 @testable import BoxFS
 
 /// A mount's file system without a kernel and a server, on a state folder that process after process opens.
 enum LocalReplica {
-    /// SQL that takes a replica from format 6 to 5.
-    static let undoFormat6 = "DROP INDEX nodes_unlogged; ALTER TABLE nodes DROP COLUMN unlogged"
+    /// SQL that takes a replica from format 7 to 6, and to 5.
+    static let undoFormat7 = "ALTER TABLE segments RENAME COLUMN start TO slot; UPDATE segments SET slot = slot / 4194304"
+    static let undoFormat6 = undoFormat7 + "; DROP INDEX nodes_unlogged; ALTER TABLE nodes DROP COLUMN unlogged"
 
     static func open(_ folder: String, _ namespace: NamespaceID, isNew: Bool) throws -> MountedFileSystem {
         let options = FileSystemOptions(uid: 0, gid: 0)
@@ -22,6 +25,28 @@ enum LocalReplica {
             }
         }
         return MountedFileSystem(tree: tree, options: options, fetcher: NothingElsewhere())
+    }
+
+    /// Seals a batch as when it is sent, and forgets what the log says of it as when it is answered.
+    /// - Returns: what the server has of each file.
+    static func answer(_ batch: Batch, _ tree: Tree) async throws -> [Manifest] {
+        let sealed = try await Sealer.seal(batch.files.flatMap { $0.slots.compactMap(\.segment) }, into: tree.cache)
+        defer { Sealer.end(sealed, tree.cache) }
+        return try tree.lock.withLock { () throws(FileSystemError) in
+            let chunks = Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.chunks) })
+            var manifests: [Manifest] = []
+            for file in batch.files {
+                manifests.append(FileContent.manifest(size: file.size, slots: file.slots) { chunks[ObjectIdentifier($0)] ?? [] })
+                file.content.install(file.slots, chunks)
+                tree.cache.markSent(file.content.takeClaims())
+                tree.markContentDirty(file.inode)
+            }
+            tree.filesToRemove += sealed.flatMap(\.wholes).map(\.file)
+            batch.release(tree)
+            try tree.change { try $0.execute(sql: "DELETE FROM log WHERE id <= ?", arguments: [batch.lastLog]) }
+            try tree.commit()
+            return manifests
+        }
     }
 
     /// A process takes its threads with it: what makes segment files in the background has to come to its end.

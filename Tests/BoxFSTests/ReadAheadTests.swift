@@ -2,7 +2,7 @@ import Testing
 @testable import BoxFS
 
 @Suite struct ReadAheadTests {
-    private static let slot = Int64(FileContent.slotByteCount)
+    private static let slot = Int64(SlotTable.stretch)
 
     /// Whoever wants a file's head, or one place in it, makes nobody fetch more; not even by asking again for what was not here.
     @Test(arguments: [0, 40 * slot]) func theFirstReadStartsNone(at offset: Int64) {

@@ -28,6 +28,18 @@ import Testing
             #expect(Date().timeIntervalSince(start) < 8, "round \(round)")
         }
         try eventually("the other mount shows the edits") { one.read("big") == expected }
+        // What is edited at the same places again concerns short chunks.
+        let before = try drive.chunkBytes()
+        for round in 0..<3 {
+            let file = open(two("big"), O_RDWR), piece = random.bytes(100)
+            #expect(pwrite(file, piece, 100, off_t(6_000_000 + round)) == 100)
+            close(file)
+            expected.replaceSubrange(6_000_000 + round..<6_000_100 + round, with: piece)
+            try two.flush()
+        }
+        let stored = try drive.chunkBytes() - before
+        #expect((1...3 * 64 << 10).contains(stored), "\(stored) bytes")
+        try eventually("the other mount shows the later edits") { one.read("big") == expected }
         // A cut in the middle of a slot, and growth over it: zeros must not turn into what was there before.
         let file = open(two("big"), O_RDWR)
         #expect(ftruncate(file, 6_000_000) == 0 && pwrite(file, "end", 3, 7_000_000) == 3)

@@ -83,8 +83,10 @@ import Testing
     @Test func whatWasSyncedIsThereAfterAPowerCut() throws {
         let drive = try Drive()
         defer { drive.end() }
-        var random = SeededGenerator("power cut")
+        var random = SeededGenerator("power cut"), vast = random.bytes(3 << 20)
         let one = try drive.mount("one")
+        try one.write("vast", vast)
+        try one.flush()
         one.kill()
         let disk = try RecordedDisk(drive.root, folder: drive.root + "/state")
         one.moreEnvironment = disk.environment
@@ -99,6 +101,12 @@ import Testing
             sync(one("f\(index)"))
             steps.append(Step(name: "f\(index)", begin: begin, end: disk.position, bytes: bytes))
         }
+        // Its slot is cut where it was edited.
+        let edited = open(one("vast"), O_RDWR), begin = disk.position, piece = random.bytes(500)
+        #expect(pwrite(edited, piece, 500, 1_234_567) == 500 && fsync(edited) == 0)
+        close(edited)
+        vast.replaceSubrange(1_234_567..<1_234_567 + 500, with: piece)
+        steps.append(Step(name: "vast", begin: begin, end: disk.position, bytes: vast))
         close(busy)
         let sealing = disk.position
         usleep(400_000)
@@ -195,12 +203,22 @@ import Testing
         let disk = try RecordedDisk(drive.root, folder: drive.root + "/data")
         try drive.startServer(environment: disk.environment)
         let one = try drive.mount("one")
+        var steps: [Step] = [], vast = random.bytes(3 << 20)
+        try one.write("vast", vast)
+        try one.flush()
         let first = disk.position
-        var steps: [Step] = []
+        steps.append(Step(name: "vast", begin: 0, end: first, bytes: vast))
         let end = Date(timeIntervalSinceNow: 1.5)
         while Date() < end {
             let begin = disk.position
             var changed: [String: [UInt8]?] = [:]
+            if random.next().isMultiple(of: 2) {    // of which the server makes short chunks, and others of stretches of what it has
+                let at = Int(random.next() % 3) << 20 + Int(random.next() % 5_000), piece = random.bytes(500), file = open(one("vast"), O_WRONLY)
+                #expect(pwrite(file, piece, 500, off_t(at)) == 500)
+                close(file)
+                vast.replaceSubrange(at..<at + 500, with: piece)
+                changed["vast"] = vast
+            }
             for _ in 0...random.next() % 4 {
                 let name = "f\(random.next() % 15)"
                 if random.next().isMultiple(of: 4), one.read(name) != nil {

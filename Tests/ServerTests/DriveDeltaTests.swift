@@ -24,9 +24,9 @@ import Testing
     }
 
     private func send(
-        _ device: TestDevice, _ upload: UploadID, length: Int = 3000, _ pieces: [(at: Int, bytes: [UInt8])]
+        _ device: TestDevice, _ upload: UploadID, from start: Int = 0, length: Int = 3000, _ pieces: [(at: Int, bytes: [UInt8])]
     ) async throws -> ChunkHash {
-        try await device.drive.storeDelta(device.session, device.namespace, upload, base: SHA256.hash(base), length: length, delta(pieces))
+        try await device.drive.storeDelta(device.session, device.namespace, upload, base: SHA256.hash(base), from: start, length: length, delta(pieces))
     }
 
     private func commit(_ device: TestDevice, _ fixture: DriveFixture, _ chunk: [UInt8], _ upload: UploadID) async throws -> [OperationResult.Outcome] {
@@ -50,6 +50,35 @@ import Testing
         #expect(try await commit(ann, fixture, chunk, upload) == [.applied, .applied])
         let location = try #require(try await ann.drive.chunkLocations(ann.session, ann.namespace, [hash])[hash])
         #expect(Array(try await ann.drive.chunks.read(location).readableBytesView) == chunk)
+        try await fixture.expectClean()
+    }
+
+    @Test(arguments: [(0, 10), (1000, 2000), (2000, 3000), (2999, 1), (3000, 5), (3500, 7)]) func aBaseMayBeginWithin(_ start: Int, _ length: Int) async throws {
+        let fixture = try DriveFixture()
+        let ann = try await device(fixture, "ann"), upload = UploadID.make()
+        var chunk = Array((base.dropFirst(start) + [UInt8](repeating: 0, count: length)).prefix(length))
+        chunk[length - 1] = 9
+        #expect(try await send(ann, upload, from: start, length: length, [(length - 1, [9])]) == SHA256.hash(chunk))
+        #expect(try await commit(ann, fixture, chunk, upload) == [.applied, .applied])
+        try await fixture.expectClean()
+    }
+
+    /// A stretch of a chunk lies where the chunk does, and stays when the chunk goes.
+    @Test func aStretchIsStoredNowhereAnew() async throws {
+        let fixture = try DriveFixture()
+        let ann = try await device(fixture, "ann"), objects = fixture.chunks.held.withLock(\.count), upload = UploadID.make()
+        let stretch = Array(base[1000..<2500]), hash = SHA256.hash(stretch)
+        for _ in 0..<2 { #expect(try await send(ann, upload, from: 1000, length: 1500, []) == hash) }
+        #expect(fixture.chunks.held.withLock(\.count) == objects)
+        #expect(try await commit(ann, fixture, stretch, upload) == [.applied, .applied])
+        let file = try #require(try await ann.drive.children(ann.session, ann.namespace, ann.root, after: nil, limit: 10).entries.first { $0.name == "base" }).node
+        try await ann.commit([.remove(node: file, parent: ann.root, name: "base", version: nil, time: fixture.clock.now)])
+        _ = try await ann.drive.purgeTrash(ann.session, ann.namespace, TrashRequest())
+        fixture.clock.advance(seconds: 2 * Drive.uploadSeconds)
+        #expect(try await ann.drive.collectGarbage(graceSeconds: 3600).chunks == 1, "the base alone")
+        #expect(try await ann.drive.chunkLocations(ann.session, ann.namespace, [SHA256.hash(base)]).isEmpty)
+        let location = try #require(try await ann.drive.chunkLocations(ann.session, ann.namespace, [hash])[hash])
+        #expect(Array(try await ann.drive.chunks.read(location).readableBytesView) == stretch)
         try await fixture.expectClean()
     }
 
@@ -89,6 +118,9 @@ import Testing
         await #expect(throws: DriveError.self) { try await send(ann, upload, [(5, [9]), (5, [9])]) }
         for length in [-1, 0, Manifest.maximumChunkByteCount + 1, .max] {
             await #expect(throws: DriveError.self) { try await send(ann, upload, length: length, []) }
+        }
+        for start in [-1, Manifest.maximumChunkByteCount + 1, .max] {
+            await #expect(throws: DriveError.self) { try await send(ann, upload, from: start, []) }
         }
         await #expect(throws: DriveError.self) {
             try await ann.drive.storeDelta(ann.session, ann.namespace, upload, base: hash, length: 3000, ByteBuffer(bytes: [1, 2]))

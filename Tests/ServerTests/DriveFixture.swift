@@ -52,6 +52,8 @@ final class MemoryChunkStore: ChunkStore {
         return ByteBuffer(bytes: object.bytes[Int(location.offset)..<Int(location.offset) + Int(location.length)])
     }
 
+    func hash(_ location: ChunkLocation) async throws(ChunkStoreError) -> ChunkHash { SHA256.hash(Array(try await read(location).readableBytesView)) }
+
     func source(_ location: ChunkLocation) -> any ChunkSource { Source(store: self, location: location) }
 
     private final class Source: ChunkSource {

@@ -85,26 +85,19 @@ extension SimulatedMount {
         return try file.lock.withLock { () throws(FileSystemError) in
             var bytes = [UInt8](repeating: 0, count: Int(file.size))
             for (index, slot) in file.slots.enumerated() {
-                let start = index * FileContent.slotByteCount, extent = FileContent.extent(index, size: file.size)
+                let start = file.slots.start(index), extent = file.slots.extent(index, size: file.size)
                 switch slot {
                 case .hole: break
                 case .segment(let segment):
                     var part = [UInt8](repeating: 0, count: min(extent, segment.length))
                     try part.withMutableBytes { part throws(FileSystemError) in try segment.read(into: part, at: 0) }
                     bytes.replaceSubrange(start..<start + part.count, with: part)
-                case .chunks(let chunks):
-                    var at = start
-                    for chunk in chunks {
-                        let count = min(Int(chunk.length), start + extent - at)
-                        guard count > 0 else { break }
-                        if !chunk.isHole {
-                            guard let open = tree.cache.open(chunk) else { throw .io }
-                            var part = [UInt8](repeating: 0, count: count)
-                            guard pread(open.fileDescriptor, &part, count, off_t(open.offset)) == count else { throw .io }
-                            bytes.replaceSubrange(at..<at + count, with: part)
-                        }
-                        at += count
-                    }
+                case .chunk(let chunk):
+                    let count = min(Int(chunk.length), extent)
+                    guard let open = tree.cache.open(chunk) else { throw .io }
+                    var part = [UInt8](repeating: 0, count: count)
+                    guard pread(open.fileDescriptor, &part, count, off_t(open.offset)) == count else { throw .io }
+                    bytes.replaceSubrange(start..<start + count, with: part)
                 }
             }
             return bytes

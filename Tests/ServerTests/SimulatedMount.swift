@@ -251,7 +251,7 @@ final class SimulatedMount {
     private func chunks(of inode: Inode) throws(FileSystemError) -> [ChunkReference] {
         guard inode.isRegular else { return [] }
         let file = try tree.content(of: inode)
-        return FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _, _ in nil }.chunks
+        return FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _ in [] }.chunks
     }
 
     static func text(_ node: Node, links: UInt32, _ version: VersionID?, size: UInt64, _ chunks: [ChunkReference]) -> String {

@@ -88,8 +88,7 @@ extension MountedFileSystem {
         default:
             guard inode.isRegular else { throw .noAttribute }
             let content = try tree.content(of: inode)
-            let chunks = content.lock.withLock { content.slots }
-            return String(chunks.reduce(0) { if case .chunks(let parts) = $1 { $0 + parts.count } else { $0 } })
+            return String(content.lock.withLock { content.slots.count { $0.chunk != nil } })
         }
     }
 }

@@ -19,7 +19,7 @@ extension MountedFileSystem {
                 }
             } else {
                 inode = try makeNode(parent, name, mode: FileType.regular.rawValue | mode & 0o7777, caller: caller)
-                inode.file = FileContent(size: 0, slots: [], cache: tree.cache, store: tree.segments)
+                inode.file = FileContent(size: 0, slots: SlotTable(), cache: tree.cache, store: tree.segments)
             }
             tree.addLookup(inode)
             return (attributes(inode), OpenFile(handle: register(inode, flags: flags), keepCache: true))
@@ -59,11 +59,11 @@ extension MountedFileSystem {
         return try read(content(handle.inode), of: handle.inode.number, handle.readAhead.withLock { $0.window(offset: offset, count: count) }, offset, count)
     }
 
-    /// - Parameter ahead: slots that a sequential reader will come to.
+    /// - Parameter ahead: stretches of 4 MiB that a sequential reader will come to.
     private func read(_ file: FileContent, of number: InodeNumber, _ ahead: Range<Int>?, _ offset: Int64, _ count: Int) throws(FileSystemError) -> [ReadPiece] {
         if let ahead {
-            let chunks = file.absentChunks(from: ahead.lowerBound, count: ahead.count)
-            if chunks.isEmpty { file.warm(from: ahead.lowerBound, count: ahead.count) } else { fetcher.prefetch(chunks, for: number) }
+            let chunks = file.absentChunks(ahead)
+            if chunks.isEmpty { file.warm(ahead) } else { fetcher.prefetch(chunks, for: number) }
         }
         return try file.read(offset: offset, count: count, inode: number)
     }
@@ -193,16 +193,16 @@ extension MountedFileSystem {
         let isShared = try changing(target.inode) { to throws(FileSystemError) in
             guard source.inode.namespace == target.inode.namespace,
                   let parts = sharedSlots(from, sourceOffset, to, targetOffset, length, sourceSize: size) else { return false }
-            to.share(parts, at: Int(targetOffset) / FileContent.slotByteCount, newSize: UInt64(targetOffset) + length)
+            to.share(parts, at: Int(targetOffset), byteCount: Int(length))
             return true
         }
         if isShared { return Int(length) }
         var copied = 0
         let most = min(Int(length), Self.copyByteCount)
         while copied < most {
-            // Up to the next slot's border, where the caller's next call may begin to share.
+            // Up to the next multiple of 4 MiB, where the caller's next call may begin to share.
             let at = sourceOffset + Int64(copied)
-            let part = min(most - copied, FileContent.slotByteCount - Int(at) % FileContent.slotByteCount)
+            let part = min(most - copied, SlotTable.stretchEnd(Int(at)) - Int(at))
             do throws(FileSystemError) {
                 let bytes = try readBytes(from.read(offset: at, count: part, inode: source.inode.number), count: part)
                 guard !bytes.isEmpty else { break }     // the source was truncated meanwhile
@@ -219,19 +219,17 @@ extension MountedFileSystem {
     /// What one call copies at most when it cannot share, in bytes: some milliseconds of work.
     private static let copyByteCount = 16 << 20
 
-    /// The source's slots when chunks can be shared: both ranges start at a slot, all is sealed, and nothing in the target
-    /// follows a slot that would be cut short.
+    /// The source's slots when chunks can be shared: both ranges start at a multiple of 4 MiB, all is sealed, and nothing in the target
+    /// follows 4 MiB that would be cut short.
     private func sharedSlots(
         _ from: FileContent, _ sourceOffset: Int64, _ to: FileContent, _ targetOffset: Int64, _ length: UInt64, sourceSize: UInt64
-    ) -> [Slot]? {
-        let slot = UInt64(FileContent.slotByteCount)
-        guard from !== to, UInt64(sourceOffset).isMultiple(of: slot), UInt64(targetOffset).isMultiple(of: slot) else { return nil }
-        guard length.isMultiple(of: slot) || (UInt64(sourceOffset) + length == sourceSize && to.byteCount <= UInt64(targetOffset) + length)
+    ) -> SlotTable? {
+        let stretch = UInt64(SlotTable.stretch)
+        guard from !== to, UInt64(sourceOffset).isMultiple(of: stretch), UInt64(targetOffset).isMultiple(of: stretch) else { return nil }
+        guard length.isMultiple(of: stretch) || (UInt64(sourceOffset) + length == sourceSize && to.byteCount <= UInt64(targetOffset) + length)
         else { return nil }
-        let first = Int(UInt64(sourceOffset) / slot), count = Int((length + slot - 1) / slot)
-        let parts = from.lock.withLock { Array(from.slots.dropFirst(first).prefix(count)) }
-        let sealed = parts.count == count && parts.allSatisfy { if case .segment = $0 { false } else { true } }
-        return sealed ? parts : nil
+        let parts = from.lock.withLock { from.slots.part(Int(sourceOffset)..<Int(sourceOffset) + Int(length)) }
+        return parts.flatMap { $0.allSatisfy { $0.segment == nil } ? $0 : nil }
     }
 
     func readBytes(_ pieces: [ReadPiece], count: Int) throws(FileSystemError) -> [UInt8] {

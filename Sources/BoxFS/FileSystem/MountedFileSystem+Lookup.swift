@@ -137,7 +137,7 @@ extension MountedFileSystem {
     func emptied(_ inode: Inode) {
         guard inode.file == nil, inode.pages != nil else { return }
         inode.pages = nil
-        inode.file = FileContent(size: 0, slots: [], cache: tree.cache, store: tree.segments)
+        inode.file = FileContent(size: 0, slots: SlotTable(), cache: tree.cache, store: tree.segments)
     }
 
     /// Under `Tree.lock`, since before the change or within `changing`.

@@ -115,7 +115,7 @@ extension MountedFileSystem {
         let known = try versions.known(number)
         guard case .version(let id, let file) = known.place, let version = known.version else { throw .isDirectory }
         guard let chunks = fetcher.takeContent(of: id) else { throw .missing(.version(id, of: file)) }
-        guard let slots = FileContent.slots(of: chunks) else { throw .notSupported }
+        guard let slots = SlotTable(chunks) else { throw .notSupported }
         let content = FileContent(size: version.size, slots: slots, cache: tree.cache, store: tree.segments)
         return OpenFile(handle: versions.open(number, .file(content, of: file)), keepCache: true)
     }

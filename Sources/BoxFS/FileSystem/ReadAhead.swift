@@ -12,20 +12,20 @@ struct ReadAhead: Sendable {
     private var chunks = 0
     private var announced = 0
 
-    /// - Returns: indices of slots to fetch now, nil when there is nothing to do.
+    /// - Returns: numbers of the 4 MiB to fetch now, nil when there is nothing to do.
     mutating func window(offset: Int64, count: Int) -> Range<Int>? {
-        let slot = Int(offset) / FileContent.slotByteCount
+        let stretch = Int(offset) / SlotTable.stretch
         defer { lastOffset = offset }
         if offset == lastOffset { return nil }
         // The kernel sends its own read-ahead in parallel, so that requests, which are long then, come a little out of order.
-        let isSequential = abs(offset - nextOffset) <= min(Self.outOfOrderRequests * Int64(count), Int64(FileContent.slotByteCount))
+        let isSequential = abs(offset - nextOffset) <= min(Self.outOfOrderRequests * Int64(count), Int64(SlotTable.stretch))
         nextOffset = max(offset + Int64(count), isSequential ? nextOffset : 0)
         guard isSequential else {
-            (chunks, announced) = (0, slot)
+            (chunks, announced) = (0, stretch)
             return nil
         }
-        if chunks == 0 { (chunks, announced) = (2, max(announced, slot + 1)) }
-        let end = slot + 1 + chunks
+        if chunks == 0 { (chunks, announced) = (2, max(announced, stretch + 1)) }
+        let end = stretch + 1 + chunks
         guard end > announced else { return nil }
         defer {
             announced = end

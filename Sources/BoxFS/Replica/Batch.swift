@@ -13,7 +13,7 @@ struct Batch: Sendable {
         let node: NodeID
         let content: FileContent
         let size: UInt64
-        var slots: [Slot]
+        var slots: SlotTable
         let base: VersionID?
         let modified: Timestamp
         let changed: Timestamp
@@ -84,12 +84,7 @@ extension Batch {
         guard let inode = try? tree.inode(record.inode), inode.links > 0 else { return }
         let content = try tree.content(of: inode)
         inode.uses += 1
-        let (size, slots) = content.lock.withLock {
-            for case .segment(let segment) in content.slots {
-                (segment.isFrozen, segment.isTaken, segment.replacesSynced) = (true, true, segment.origin != nil)
-            }
-            return (content.size, content.slots)
-        }
+        let (size, slots) = content.freeze()
         files.append(File(
             inode: inode, node: record.node, content: content, size: size, slots: slots, base: inode.version, modified: inode.modified, changed: inode.changed))
     }

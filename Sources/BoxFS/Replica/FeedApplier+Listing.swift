@@ -59,7 +59,7 @@ extension Tree {
         if let version = node.version, let content = node.content {
             (inode.version, inode.size) = (version, content.size)
             if let packed = content.inline {
-                guard FileContent.slots(of: try Manifest.unpack(packed)) != nil else { throw FileSystemError.notSupported }
+                guard SlotTable(try Manifest.unpack(packed)) != nil else { throw FileSystemError.notSupported }
                 if !packed.isEmpty {
                     try database.cachedStatement(sql: "INSERT INTO manifests (inode, page, packed) VALUES (?, 0, ?)")
                         .execute(arguments: [Int64(inode.number.rawValue), packed])

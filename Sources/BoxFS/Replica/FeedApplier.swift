@@ -77,9 +77,9 @@ struct FeedApplier {
         inode.size = content.size
         inode.pagesValid = false
         if let packed = content.inline {
-            guard let chunks = try? Manifest.unpack(packed), let slots = FileContent.slots(of: chunks) else { throw .notSupported }
+            guard let chunks = try? Manifest.unpack(packed), let slots = SlotTable(chunks) else { throw .notSupported }
             inode.pages = nil
-            let file = inode.file ?? FileContent(size: content.size, slots: [], cache: tree.cache, store: tree.segments)
+            let file = inode.file ?? FileContent(size: content.size, slots: SlotTable(), cache: tree.cache, store: tree.segments)
             file.replace(size: content.size, slots: slots)
             if inode.file == nil { try tree.loadSavedState(file, inode) }
             inode.file = file
@@ -248,7 +248,7 @@ extension Tree {
              try SegmentRow.fetchAll(database, inode: number))
         }
         file.savedPages = [Int](repeating: 0, count: pages)
-        file.savedSegments = Dictionary(uniqueKeysWithValues: segments.map { ($0.slot, $0.saved) })
+        file.savedSegments = Dictionary(uniqueKeysWithValues: segments.map { ($0.start, $0.saved) })
         filesToRemove += segments.flatMap(\.files)
     }
 }

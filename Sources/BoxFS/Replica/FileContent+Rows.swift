@@ -12,16 +12,20 @@ extension FileContent {
         let size = inode.size
         return try tree.database.read { database in
             let pages = try packedPages(database, number)
-            guard let slots = slots(of: try pages.flatMap { try Manifest.unpack($0) }) else { throw FileSystemError.notSupported }
+            guard let slots = SlotTable(try pages.flatMap { try Manifest.unpack($0) }) else { throw FileSystemError.notSupported }
             let content = FileContent(size: size, slots: slots, cache: cache, store: store)
             content.savedPages = pages.map { Array($0).hashValue }
             var logs: [Int64: SegmentRow.Log] = [:]
-            for row in try SegmentRow.fetchAll(database, inode: number) {
-                while content.slots.count <= row.slot { content.slots.append(.hole) }
-                content.slots[row.slot] = .segment(row.segment(store, extent: extent(row.slot, size: size), &logs))
-                content.savedSegments[row.slot] = row.saved
+            let rows = try SegmentRow.fetchAll(database, inode: number)
+            // Without a manifest only the rows tell of borders.
+            for row in rows where !content.slots.cut(at: row.start) { throw FileSystemError.io }
+            for row in rows {
+                let index = content.slots.index(at: row.start)
+                content.slots.grow(to: index + 1)
+                content.slots[index] = .segment(row.segment(store, extent: SlotTable.extent(from: row.start, size: size), &logs))
+                content.savedSegments[row.start] = row.saved
             }
-            while content.slots.count < slotCount(size: size) { content.slots.append(.hole) }
+            content.slots.grow(to: content.slots.count(size: size))
             return content
         }
     }
@@ -42,8 +46,8 @@ extension FileContent {
             // A call under way may have changed the content and not the inode yet: of both there is one row after the process's death.
             inode.size = size
             // No rows: all holes, as far as there is no segment. So a new file's content is one row until it is sealed.
-            let isSealed = slots.contains { if case .chunks = $0 { true } else { false } }
-            let manifest = isSealed ? Self.manifest(size: size, slots: slots) { _, _ in nil } : Manifest(chunks: [])
+            let isSealed = slots.contains { $0.chunk != nil }
+            let manifest = isSealed ? Self.manifest(size: size, slots: slots) { _ in [] } : Manifest()
             var pages: [Int] = []
             for (page, start) in stride(from: 0, to: manifest.chunks.count, by: Manifest.pageCount).enumerated() {
                 let packed = Manifest.pack(manifest.chunks[start..<min(start + Manifest.pageCount, manifest.chunks.count)])
@@ -60,12 +64,12 @@ extension FileContent {
             var segments: [Int: SavedSegment] = [:]
             for (index, slot) in slots.enumerated() {
                 guard case .segment(let segment) = slot else { continue }
-                let row = SegmentRow(index, segment)
-                segments[index] = row.saved
-                if savedSegments[index] != row.saved { try row.save(database, inode: number) }
+                let row = SegmentRow(slots.start(index), segment)
+                segments[row.start] = row.saved
+                if savedSegments[row.start] != row.saved { try row.save(database, inode: number) }
             }
-            for index in savedSegments.keys where segments[index] == nil {
-                try database.cachedStatement(sql: "DELETE FROM segments WHERE inode = ? AND slot = ?").execute(arguments: [number, index])
+            for start in savedSegments.keys where segments[start] == nil {
+                try database.cachedStatement(sql: "DELETE FROM segments WHERE inode = ? AND start = ?").execute(arguments: [number, start])
             }
             savedPages = pages
             savedSegments = segments

@@ -46,10 +46,8 @@ extension Replica {
                 switch slot {
                 case .hole: break
                 case .segment(let segment): explanation.written.add(segment.length)
-                case .chunks(let chunks):
-                    for chunk in chunks where !chunk.isHole {
-                        if cache.contains(chunk.hash) { explanation.here.add(Int(chunk.length)) } else { explanation.onServer.add(Int(chunk.length)) }
-                    }
+                case .chunk(let chunk):
+                    if cache.contains(chunk.hash) { explanation.here.add(Int(chunk.length)) } else { explanation.onServer.add(Int(chunk.length)) }
                 }
             }
             return explanation

@@ -1,9 +1,10 @@
 extension ReplicaDatabase {
     /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
-    static let formatVersion = 6
+    static let formatVersion = 7
 
     /// From each format to the next. 2: no segment was a patch; 3: rows named the pieces of patches
-    /// (`SegmentRow.before4`); 4: each segment had a file; 5: segments alone told of what no record speaks of.
+    /// (`SegmentRow.before4`); 4: each segment had a file; 5: segments alone told of what no record speaks of;
+    /// 6: a slot had 4 MiB, and a row its number.
     static let migrations = [
         2: """
             ALTER TABLE segments ADD COLUMN base INTEGER; ALTER TABLE segments ADD COLUMN base_length INTEGER;
@@ -15,6 +16,7 @@ extension ReplicaDatabase {
             ALTER TABLE nodes ADD COLUMN unlogged INTEGER NOT NULL DEFAULT 0;
             CREATE INDEX nodes_unlogged ON nodes (inode) WHERE unlogged = 1
             """,
+        6: "ALTER TABLE segments RENAME COLUMN slot TO start; UPDATE segments SET start = start * 4194304",
     ]
 
     static let schema = """
@@ -46,13 +48,14 @@ extension ReplicaDatabase {
         -- A file's manifest, 1024 packed references a row; a slot that has a segment stands there as a hole.
         CREATE TABLE manifests (
             inode INTEGER NOT NULL, page INTEGER NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (inode, page)) WITHOUT ROWID;
-        -- Written data that is not sealed: for each slot a file in dirty/, or few bytes here, and 0 for file. length: bytes from the slot's start that count.
+        -- Written data that is not sealed: for each slot a file in dirty/, or few bytes here, and 0 for file. start: the slot's, bytes from the file's;
+        -- length: bytes from there that count.
         -- base: not null for a patch, whose file is its log: the file beneath, of which base_length bytes count; known: how far the row knows the log.
         -- origin: a packed reference to what the slot had before, while a power cut may take what was written.
         CREATE TABLE segments (
-            inode INTEGER NOT NULL, slot INTEGER NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
+            inode INTEGER NOT NULL, start INTEGER NOT NULL, file INTEGER NOT NULL, length INTEGER NOT NULL,
             known INTEGER, base INTEGER, base_length INTEGER, origin BLOB, bytes BLOB,
-            PRIMARY KEY (inode, slot)) WITHOUT ROWID;
+            PRIMARY KEY (inode, start)) WITHOUT ROWID;
 
         -- Changes that the server does not have, in order. Identifiers are the wire's; kinds are LogKind; namespace: whose commit sends it.
         CREATE TABLE log (

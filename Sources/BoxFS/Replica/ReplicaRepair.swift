@@ -118,9 +118,9 @@ struct ReplicaRepair {
             defer { try? queue.close() }
             try queue.inDatabase { database in
                 try? database.execute(sql: "PRAGMA locking_mode = EXCLUSIVE")
-                for row in rows(database, "segments", "*", key: "inode,slot") {
+                for row in rows(database, "segments", "*", key: "inode,start") {
                     guard let segment = try? SegmentRow(row) else { continue }
-                    segments[row[0], default: [:]][segment.slot] = segment
+                    segments[row[0], default: [:]][segment.start] = segment
                 }
                 var inodes = Set(segments.keys), changes: Set<Int64> = []
                 for row in rows(database, "log", "id, kind, inode", key: "id") {
@@ -188,14 +188,13 @@ struct ReplicaRepair {
         _ path: String, _ inode: Int64, size: Int?, _ segments: [Int: SegmentRow], _ database: Database
     ) throws -> Bool {
         let target = try target(path)
-        let slot = FileContent.slotByteCount
         var isWhole = true, at = 0, size = size
         guard FileManager.default.createFile(atPath: target, contents: nil, attributes: [.posixPermissions: 0o600]) else { return false }
         do {
             for packed in try Data.fetchAll(database, sql: "SELECT packed FROM manifests WHERE inode = ? ORDER BY page", arguments: [inode]) {
                 for chunk in try Manifest.unpack(packed) {
                     defer { at += Int(chunk.length) }
-                    guard !chunk.isHole, segments[at / slot] == nil else { continue }
+                    guard !chunk.isHole, segments[at] == nil else { continue }
                     guard let file = cached[chunk.hash], file.length == chunk.length, file.hash() == chunk.hash else {
                         isWhole = false
                         continue
@@ -209,12 +208,12 @@ struct ReplicaRepair {
             note(unreadable: "manifests")
         }
         var logs = PieceLogs { [folder] in PieceRecord.readAll("\(folder)/dirty/\($0)").byBase }
-        for (index, segment) in segments {
+        for (start, segment) in segments {
             if let bytes = segment.bytes {
-                try Self.write(bytes, to: target, at: index * slot)
+                try Self.write(bytes, to: target, at: start)
                 continue
             }
-            let start = index * slot, beneath = segment.base ?? segment.file, held = Self.size("\(folder)/dirty/\(beneath)")
+            let beneath = segment.base ?? segment.file, held = Self.size("\(folder)/dirty/\(beneath)")
             var count = segment.base == nil ? segment.length : segment.baseLength
             if held < count { isWhole = false }
             if segment.base == nil, let whole = size {

@@ -16,13 +16,13 @@ enum Sealer {
     private static let packedCount = 4
 
     struct Sealed: Sendable {
-        var segment: Segment
-        /// nil: the segment held no byte.
-        let reference: ChunkReference?
-        /// Bytes of it that count twice in the cache until `ChunkCache.endSealing`.
+        let segment: Segment
+        /// None, if the segment held no byte; several of a patch that concerned little of it.
+        var chunks: [ChunkReference] = []
+        /// Bytes of them that count twice in the cache until `ChunkCache.endSealing`.
         var doubleBytes: UInt64 = 0
-        /// The file that was made for a patch, and is no longer needed once the rows name the chunk.
-        var whole: Segment?
+        /// The files that were made for a patch, and are no longer needed once the rows name the chunks.
+        var wholes: [Segment] = []
     }
 
     /// - Returns: their chunks are in the cache, each with one claim. After an error none has one.
@@ -46,16 +46,20 @@ enum Sealer {
             return (results.flatMap { $0 }, failure)
         }
         guard let failure else { return sealed }
-        cache.markSent(sealed.compactMap(\.reference?.hash))
-        end(sealed, cache)
-        for whole in sealed.compactMap(\.whole) { unlink(whole.path) }
+        giveUp(sealed, cache)
         throw failure
     }
 
     /// The rows name the chunks: what counted twice counts once.
     static func end(_ sealed: [Sealed], _ cache: ChunkCache) {
         cache.endSealing(bytes: sealed.reduce(0) { $0 + $1.doubleBytes })
-        for whole in sealed.compactMap(\.whole) { cache.release(bytes: Int64(whole.length)) }
+        for whole in sealed.flatMap(\.wholes) { cache.release(bytes: Int64(whole.length)) }
+    }
+
+    private static func giveUp(_ sealed: [Sealed], _ cache: ChunkCache) {
+        cache.markSent(sealed.flatMap(\.chunks).map(\.hash))
+        end(sealed, cache)
+        for whole in sealed.flatMap(\.wholes) { unlink(whole.path) }
     }
 
     private static func run(_ segments: [Segment], into cache: ChunkCache) async -> ([Sealed], FileSystemError?) {
@@ -75,7 +79,7 @@ enum Sealer {
     }
 
     private static func seal(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
-        guard segment.length > 0 else { return Sealed(segment: segment, reference: nil) }
+        guard segment.length > 0 else { return Sealed(segment: segment) }
         guard segment.patch == nil else { return try sealPatch(segment, into: cache) }
         if let bytes = segment.held { return try seal(bytes, of: segment, into: cache) }
         let descriptor = open(segment.path, O_RDWR | O_CLOEXEC)
@@ -89,7 +93,8 @@ enum Sealer {
             guard fdatasync(descriptor) == 0 else { throw .io }
             try segment.store.syncDirectory()
         }
-        return try adopt(segment, hash, into: cache)
+        let (chunk, doubleBytes) = try adopt(segment, hash, into: cache)
+        return Sealed(segment: segment, chunks: [chunk], doubleBytes: doubleBytes)
     }
 
     private static func pack(_ segments: [Segment], into cache: ChunkCache) throws(FileSystemError) -> [Sealed] {
@@ -97,7 +102,7 @@ enum Sealer {
         for segment in segments {
             let bytes = segment.held ?? []
             let reference = bytes.isEmpty ? nil : ChunkReference(hash: SHA256.hash(bytes), length: UInt32(bytes.count))
-            sealed.append(Sealed(segment: segment, reference: reference))
+            sealed.append(Sealed(segment: segment, chunks: reference.map { [$0] } ?? []))
             if let reference { chunks.append((reference, bytes)) }
         }
         do throws(ChunkCacheError) { sealed[0].doubleBytes = try cache.adopt(chunks) } catch { throw error == .full ? .noSpace : .io }
@@ -109,53 +114,57 @@ enum Sealer {
         let reference = ChunkReference(hash: SHA256.hash(bytes), length: UInt32(bytes.count))
         do throws(ChunkCacheError) {
             let doubleBytes = try cache.adopt(bytes, as: reference, synced: segment.wasSynced || segment.isSynced || segment.replacesSynced)
-            return Sealed(segment: segment, reference: reference, doubleBytes: doubleBytes)
+            return Sealed(segment: segment, chunks: [reference], doubleBytes: doubleBytes)
         } catch { throw error == .full ? .noSpace : .io }
     }
 
-    private static func adopt(_ segment: Segment, _ hash: ChunkHash, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
+    private static func adopt(
+        _ segment: Segment, _ hash: ChunkHash, into cache: ChunkCache
+    ) throws(FileSystemError) -> (chunk: ChunkReference, doubleBytes: UInt64) {
         let reference = ChunkReference(hash: hash, length: UInt32(segment.length))
         let name = segment.path + ".sealed"
         unlink(name)
         guard link(segment.path, name) == 0 else { throw errno == ENOSPC ? .noSpace : .io }
         do throws(ChunkCacheError) {
-            return Sealed(segment: segment, reference: reference, doubleBytes: try cache.adopt(fileAt: name, as: reference))
+            return (reference, try cache.adopt(fileAt: name, as: reference))
         } catch {
             unlink(name)
             throw error == .full ? .noSpace : .io
         }
     }
 
-    /// Makes the whole of a patch. It is on the disk before the rows name it, as the pieces may have been for long.
+    /// Makes files of a patch and what is beneath it. They are on the disk before the rows name them, as the pieces may have been for long.
     private static func sealPatch(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
-        cache.count(reservedBytes: Int64(segment.length))
-        var whole: Segment?
+        var sealed = Sealed(segment: segment)
         do throws(FileSystemError) {
-            let made = try segment.store.make()
-            whole = made
-            made.length = segment.length
-            let hash = try writeWhole(segment, to: made.open().rawValue)
-            try segment.store.sync(made)
-            made.close()
-            var sealed = try adopt(made, hash, into: cache)
-            sealed.segment = segment
-            sealed.whole = made
+            for part in segment.parts {
+                let whole = try segment.store.make()
+                cache.count(reservedBytes: Int64(part.count))
+                whole.length = part.count
+                sealed.wholes.append(whole)
+                let hash = try write(part, of: segment, to: whole.open().rawValue)
+                guard fdatasync(try whole.open().rawValue) == 0 else { throw .io }
+                whole.close()
+                let (chunk, doubleBytes) = try adopt(whole, hash, into: cache)
+                sealed.chunks.append(chunk)
+                sealed.doubleBytes += doubleBytes
+            }
+            try segment.store.syncDirectory()
             return sealed
         } catch {
-            cache.release(bytes: Int64(segment.length))
-            if let whole { unlink(whole.path) }
+            giveUp([sealed], cache)
             throw error
         }
     }
 
     /// Written before it is hashed: the server, which is making the same chunk (`Synchronizer.sendDifferences`), hashes first.
-    private static func writeWhole(_ segment: Segment, to descriptor: Int32) throws(FileSystemError) -> ChunkHash {
-        try DirectFile.withParts(of: segment.length) { parts throws(FileSystemError) in
-            var file = DirectFile(descriptor), start = 0
+    private static func write(_ range: Range<Int>, of segment: Segment, to descriptor: Int32) throws(FileSystemError) -> ChunkHash {
+        try DirectFile.withParts(of: range.count) { parts throws(FileSystemError) in
+            var file = DirectFile(descriptor), at = range.lowerBound
             for part in parts {
-                try segment.read(into: part, at: start)
+                try segment.read(into: part, at: at)
                 guard file.append(UnsafeRawBufferPointer(part)) else { throw errno == ENOSPC || errno == EDQUOT ? .noSpace : .io }
-                start += part.count
+                at += part.count
             }
             var hasher = SHA256()
             for part in parts { hasher.update(UnsafeRawBufferPointer(part)) }

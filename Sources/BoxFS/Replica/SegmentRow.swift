@@ -4,7 +4,8 @@ import Shared
 
 /// A row of the table `segments`.
 struct SegmentRow {
-    let slot: Int
+    /// Where its slot begins, bytes from the file's start.
+    let start: Int
     /// In `dirty/`: the segment, or a patch's log; 0: `bytes` are the segment.
     var file: Int64
     let bytes: Data?
@@ -18,7 +19,7 @@ struct SegmentRow {
     /// Of a patch that a version before format 4 wrote: its log has no records (`Tree.recoverSegments` writes them).
     let before4: [PieceRecord]?
 
-    private static let columns = "slot, file, length, known, base, base_length, origin, bytes"
+    private static let columns = "start, file, length, known, base, base_length, origin, bytes"
 
     static func fetchAll(_ database: Database, inode: Int64) throws -> [SegmentRow] {
         try Row.fetchAll(database.cachedStatement(sql: "SELECT \(columns) FROM segments WHERE inode = ?"), arguments: [inode]).map(Self.init)
@@ -31,7 +32,7 @@ struct SegmentRow {
 
     /// - Parameter row: the columns of the table behind `inode`, in their order.
     init(_ row: Row) throws {
-        slot = Int(row["slot"] as Int64)
+        start = Int(row["start"] as Int64)
         file = row["file"]
         (bytes, revision) = (row["bytes"], 0)
         length = Int(row["length"] as Int64)
@@ -42,8 +43,8 @@ struct SegmentRow {
         before4 = try (row["pieces"] as Data?).flatMap { [base] pieces in try base.map { try Self.unpack(pieces, $0) } }
     }
 
-    init(_ slot: Int, _ segment: Segment) {
-        (self.slot, file, length) = (slot, segment.file, segment.length)
+    init(_ start: Int, _ segment: Segment) {
+        (self.start, file, length) = (start, segment.file, segment.length)
         (known, base, baseLength) = (segment.patch?.newest ?? 0, segment.patch?.base.file, segment.patch?.base.length ?? 0)
         // What is replaced goes with the row that holds the bytes, or stays with the row that was before.
         origin = segment.held == nil ? segment.origin : nil
@@ -67,17 +68,17 @@ struct SegmentRow {
     ///   - held: bytes of the segment's file.
     ///   - size: of the whole, as its own row says.
     func length(held: Int, size: UInt64) -> Int {
-        let mayGrow = origin == nil && FileContent.mayGrow(slot: slot, length: length, size: size)
-        return min(held, mayGrow ? FileContent.slotByteCount : length)
+        let mayGrow = origin == nil && FileContent.mayGrow(from: start, length: length, size: size)
+        return min(held, mayGrow ? SlotTable.stretchEnd(start) - start : length)
     }
 
     func save(_ database: Database, inode: Int64) throws {
         try database.cachedStatement(sql: """
-            INSERT INTO segments (inode, slot, file, length, known, base, base_length, origin, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (inode, slot) DO UPDATE SET file = excluded.file, length = excluded.length, known = excluded.known, base = excluded.base,
+            INSERT INTO segments (inode, start, file, length, known, base, base_length, origin, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT (inode, start) DO UPDATE SET file = excluded.file, length = excluded.length, known = excluded.known, base = excluded.base,
                 base_length = excluded.base_length, origin = excluded.origin, bytes = excluded.bytes
             """).execute(arguments: [
-                inode, slot, file, length, base.map { _ in known }, base, base.map { _ in baseLength }, origin.map { Data(Manifest.pack([$0])) }, bytes,
+                inode, start, file, length, base.map { _ in known }, base, base.map { _ in baseLength }, origin.map { Data(Manifest.pack([$0])) }, bytes,
             ])
     }
 

@@ -8,31 +8,44 @@ extension Synchronizer {
     /// What it does not bring, for whatever reason, travels whole.
     /// - Returns: the chunks that the upload session has now.
     func sendDifferences(_ batch: Batch, _ namespace: NamespaceID, _ upload: UploadID) async -> Set<ChunkHash> {
-        let segments = batch.files.flatMap { $0.slots.compactMap(\.segment) }.filter { $0.length > Self.smallBytes }
-        let jobs = segments.compactMap { segment in segment.differences.map { Difference(segment: segment, changes: $0) } }
+        let differences = batch.files.flatMap { $0.slots.compactMap(\.segment) }.flatMap(Difference.of)
+        // Many short chunks travel as well together.
+        let short = differences.filter { $0.range.count <= Self.smallBytes }, isShort = short.count <= Self.shortDifferences
+        let jobs = isShort ? differences : differences.filter { $0.range.count > Self.smallBytes }
         let made = Mutex<Set<ChunkHash>>([])
         try? await inParallel(jobs) { job in
             let hash = try await self.remote.makeChunk(
-                namespace, upload, base: job.changes.base.hash, length: job.segment.length, job.delta())
+                namespace, upload, base: job.changes.base.hash, from: job.range.lowerBound, length: job.range.count, job.delta())
             made.withLock { _ = $0.insert(hash) }
         }
         return made.withLock { $0 }
     }
+
+    /// Short chunks whose differences are worth a request each.
+    private static let shortDifferences = 8
 }
 
-/// A frozen segment, and where it is another than a chunk that the server has.
+/// A part of a frozen segment that becomes a chunk, and where the segment is another than a chunk that the server has.
 private struct Difference: Sendable {
     let segment: Segment
+    let range: Range<Int>
     let changes: SegmentChanges
+
+    /// A chunk for each part of a segment, unless too much of it is new.
+    static func of(_ segment: Segment) -> [Difference] {
+        guard segment.length >= Patch.grainBytes, let changes = segment.differences else { return [] }
+        return segment.parts.map { Difference(segment: segment, range: $0, changes: changes) }
+    }
 
     func delta() throws(FileSystemError) -> [UInt8] {
         var body: [UInt8] = []
-        for range in changes.ranges {
-            body += ChunkDelta.header(range)
+        for changed in changes.ranges where changed.overlaps(range) {
+            let piece = changed.clamped(to: range)
+            body += ChunkDelta.header(piece.lowerBound - range.lowerBound..<piece.upperBound - range.lowerBound)
             let start = body.count
-            body += [UInt8](repeating: 0, count: range.count)
+            body += [UInt8](repeating: 0, count: piece.count)
             try body.withMutableBytes { bytes throws(FileSystemError) in
-                try segment.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[start...]), at: range.lowerBound)
+                try segment.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[start...]), at: piece.lowerBound)
             }
         }
         return body

@@ -134,18 +134,18 @@ extension Synchronizer {
             tree.lock.withLock { batch.takeBack(tree) }
             throw error
         }
-        let references = Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.reference) })
+        let chunks = Dictionary(uniqueKeysWithValues: sealed.map { (ObjectIdentifier($0.segment), $0.chunks) })
         let seen = tree.lock.withLock { tree.namespaces[batch.namespace]?.known }
         var outgoing = Outgoing(
             lastLog: batch.lastLog, namespace: batch.namespace,
             request: CommitRequest(commit: commit, upload: nil, device: device, operations: batch.operations, seen: seen))
-        outgoing.fresh = Set(sealed.compactMap(\.reference?.hash))
+        outgoing.fresh = Set(sealed.flatMap(\.chunks).map(\.hash))
         defer { Sealer.end(sealed, tree.cache) }
         try tree.lock.withLock { () throws(FileSystemError) in
             for file in batch.files {
-                let manifest = FileContent.manifest(size: file.size, slots: file.slots) { references[ObjectIdentifier($1)] ?? nil }
+                let manifest = FileContent.manifest(size: file.size, slots: file.slots) { chunks[ObjectIdentifier($0)] ?? [] }
                 outgoing.add(file, manifest)
-                file.content.install(file.slots, references)
+                file.content.install(file.slots, chunks)
                 let lengths = Dictionary(manifest.chunks.map { ($0.hash, $0.length) }, uniquingKeysWith: { first, _ in first })
                 for hash in file.content.takeClaims() {
                     if let length = lengths[hash] {
@@ -156,7 +156,7 @@ extension Synchronizer {
                 }
                 tree.markContentDirty(file.inode)
             }
-            tree.filesToRemove += sealed.compactMap(\.whole?.file)
+            tree.filesToRemove += sealed.flatMap(\.wholes).map(\.file)
         }
         return outgoing
     }
@@ -295,10 +295,6 @@ extension Synchronizer {
     }
 }
 
-extension Slot {
-    var segment: Segment? { if case .segment(let segment) = self { segment } else { nil } }
-}
-
 extension Shared.Operation {
     /// For people: what was tried.
     fileprivate var summary: String {
@@ -327,7 +323,7 @@ extension Tree {
         if isWritten { return true }
         if let pages = inode.pages { return pages == sent.pages }
         let file = if let loaded = inode.file { loaded } else { try FileContent.load(inode, self, cache: cache, store: segments) }
-        return Content(FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _, _ in nil }) == sent
+        return Content(FileContent.manifest(size: file.byteCount, slots: file.lock.withLock { file.slots }) { _ in [] }) == sent
     }
 
     /// Lets go of unlinked nodes that only the log still needed, in memory or not.

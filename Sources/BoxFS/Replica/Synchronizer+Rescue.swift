@@ -111,7 +111,7 @@ extension Synchronizer {
                 let reference = ChunkReference(hash: hash, length: length)
                 if asked.insert(hash).inserted, await fetch(reference, of: namespace) { continue }
                 isWhole = false
-                at = min(size, (at / UInt64(FileContent.slotByteCount) + 1) * UInt64(FileContent.slotByteCount))
+                at = min(size, content.slotEnd(at: at))
             }
         }
         return fsync(descriptor) == 0 && isWhole

@@ -40,7 +40,7 @@ extension Tree {
             try Row.fetchAll($0, sql: "SELECT s.*, n.size FROM segments s JOIN nodes n ON n.inode = s.inode")
                 .map { (inode: $0["inode"] as Int64, size: UInt64($0["size"] as Int64), row: try SegmentRow($0)) }
         }
-        var lost: [(inode: Int64, slot: Int)] = [], logs = PieceLogs(readLog)
+        var lost: [(inode: Int64, start: Int)] = [], logs = PieceLogs(readLog)
         for (inode, size, row) in rows {
             guard row.bytes == nil else {
                 cache.count(reservedBytes: row.reservedBytes([]))
@@ -60,19 +60,19 @@ extension Tree {
             if isBaseLost || kept.length < row.length, row.origin != nil {
                 // Nothing of it was synced, or it would have no origin.
                 cache.count(reservedBytes: row.reservedBytes(records))
-                lost.append((inode, row.slot))
+                lost.append((inode, row.start))
                 continue
             }
             if isBaseLost, let base = row.base { try segments.setLength(row.baseLength, of: base) }
-            let extent = FileContent.extent(row.slot, size: size)
+            let extent = SlotTable.extent(from: row.start, size: size)
             if row.before4 != nil || records.contains(where: { $0.range.upperBound > extent }) { try writeLog(of: &kept, &records, extent) }
             cache.count(reservedBytes: kept.reservedBytes(records))
             guard kept.saved != row.saved else { continue }
             try save(kept, inode, written, growsFrom: row.length)
         }
-        for (number, slot) in lost {
+        for (number, start) in lost {
             let inode = try self.inode(InodeNumber(rawValue: UInt64(number)))
-            try content(of: inode).restoreOrigin(slot)
+            try content(of: inode).restoreOrigin(start)
             markContentDirty(inode)
         }
     }
@@ -113,7 +113,7 @@ extension Tree {
     private func save(_ row: SegmentRow, _ inode: Int64, _ written: Timestamp?, growsFrom length: Int) throws(FileSystemError) {
         try change {
             if row.length > length {
-                try $0.execute(sql: "UPDATE nodes SET size = ? WHERE inode = ?", arguments: [row.slot * FileContent.slotByteCount + row.length, inode])
+                try $0.execute(sql: "UPDATE nodes SET size = ? WHERE inode = ?", arguments: [row.start + row.length, inode])
             }
             if let written {
                 try $0.execute(
@@ -121,10 +121,10 @@ extension Tree {
                     arguments: [written.nanoseconds, written.nanoseconds, inode])
             }
             if row.length == 0 {
-                try $0.execute(sql: "DELETE FROM segments WHERE inode = ? AND slot = ?", arguments: [inode, row.slot])
+                try $0.execute(sql: "DELETE FROM segments WHERE inode = ? AND start = ?", arguments: [inode, row.start])
             } else {
                 try row.save($0, inode: inode)
-                if row.before4 != nil { try $0.execute(sql: "UPDATE segments SET pieces = NULL WHERE inode = ? AND slot = ?", arguments: [inode, row.slot]) }
+                if row.before4 != nil { try $0.execute(sql: "UPDATE segments SET pieces = NULL WHERE inode = ? AND start = ?", arguments: [inode, row.start]) }
             }
         }
     }

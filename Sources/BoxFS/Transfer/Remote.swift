@@ -75,10 +75,10 @@ final class Remote: Sendable {
     /// - Parameter delta: as `ChunkDelta` says.
     /// - Returns: its hash, as the server found it.
     func makeChunk(
-        _ namespace: NamespaceID, _ upload: UploadID, base: ChunkHash, length: Int, _ delta: [UInt8]
+        _ namespace: NamespaceID, _ upload: UploadID, base: ChunkHash, from start: Int, length: Int, _ delta: [UInt8]
     ) async throws(RemoteError) -> ChunkHash {
         let answer: DeltaAnswer = try await decoded(call(HTTPRequest(
-            method: "POST", path: "/v1/namespaces/\(namespace)/uploads/\(upload)/deltas?base=\(base)&length=\(length)", body: .bytes(delta),
+            method: "POST", path: "/v1/namespaces/\(namespace)/uploads/\(upload)/deltas?base=\(base)&start=\(start)&length=\(length)", body: .bytes(delta),
             contentType: "application/octet-stream", timeoutSeconds: 900, silenceSeconds: Self.workSeconds), .upload))
         return answer.hash
     }

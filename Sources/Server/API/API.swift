@@ -145,8 +145,9 @@ struct API: Sendable {
             let session = try context.requireSession()
             guard let base = request.uri.queryParameters["base"].flatMap({ ChunkHash(String($0)) }) else { throw DriveError.badRequest("base is no SHA-256.") }
             guard let length = request.uri.queryParameters["length"].flatMap({ Int($0) }) else { throw DriveError.badRequest("length is no number.") }
+            guard let start = Int(request.uri.queryParameters["start"].map(String.init) ?? "0") else { throw DriveError.badRequest("start is no number.") }
             let hash = try await drive.storeDelta(
-                session, try context.id("namespace"), try context.id("upload"), base: base, length: length,
+                session, try context.id("namespace"), try context.id("upload"), base: base, from: start, length: length,
                 try await request.collect(upTo: ChunkDelta.maximumBodyByteCount))
             return try Response.json(DeltaAnswer(hash: hash))
         }

@@ -48,6 +48,8 @@ protocol ChunkStore: Sendable {
         _ length: Int, from base: ChunkLocation, _ delta: ByteBuffer, _ pieces: [ChunkDelta.Piece]
     ) async throws(ChunkStoreError) -> Made
     func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer
+    /// The SHA-256 of what lies there.
+    func hash(_ location: ChunkLocation) async throws(ChunkStoreError) -> ChunkHash
     /// For a long chunk, which is sent on while it is read.
     func source(_ location: ChunkLocation) -> any ChunkSource
     func remove(object: String) async throws(ChunkStoreError)

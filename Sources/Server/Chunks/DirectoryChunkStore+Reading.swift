@@ -1,5 +1,6 @@
 import Glibc
 import NIOCore
+import Shared
 
 extension DirectoryChunkStore {
     func open(_ location: ChunkLocation) throws(ChunkStoreError) -> Int32 {
@@ -35,6 +36,20 @@ extension DirectoryChunkStore {
         }
         guard done == count else { throw .tooShort(location) }
         return buffer
+    }
+
+    func hash(_ location: ChunkLocation) async throws(ChunkStoreError) -> ChunkHash {
+        try await run { () throws(ChunkStoreError) in
+            let descriptor = try self.open(location)
+            defer { close(descriptor) }
+            Self.expect(location, descriptor)
+            var hasher = SHA256()
+            try DirectFile.forEachPart(of: Int(location.length)) { part, start throws(ChunkStoreError) in
+                guard Self.read(descriptor, part, at: Int(location.offset) + start) else { throw .tooShort(location) }
+                hasher.update(UnsafeRawBufferPointer(part))
+            }
+            return hasher.finish()
+        }
     }
 
     func source(_ location: ChunkLocation) -> any ChunkSource { Source(store: self, location: location) }

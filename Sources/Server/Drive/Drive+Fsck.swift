@@ -30,8 +30,7 @@ extension Drive {
                     continue
                 }
                 guard checkBytes else { continue }
-                let body = try await chunks.read(location)
-                if SHA256.hash(Array(body.readableBytesView)) != hash { report.problems.append("Chunk \(hash) in object \(location.object) is damaged.") }
+                if try await chunks.hash(location) != hash { report.problems.append("Chunk \(hash) in object \(location.object) is damaged.") }
             }
         } catch { throw Self.translated(error) }
         return report

@@ -175,11 +175,13 @@ extension Drive {
     }
 
     /// Writes the rows of an object and the chunks that it holds.
-    static func place(_ placed: [ChunkHash: ChunkLocation], _ sql: any SQLConnection, _ time: Timestamp) throws {
+    static func place(_ placed: [ChunkHash: ChunkLocation], isNew: Bool = true, _ sql: any SQLConnection, _ time: Timestamp) throws {
         guard let object = placed.values.first?.object else { return }
-        try sql.execute(
-            "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
-            [.text(object), .int(placed.values.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
+        if isNew {
+            try sql.execute(
+                "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
+                [.text(object), .int(placed.values.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
+        }
         for (hash, location) in placed {
             try sql.execute("""
                 INSERT INTO chunks (hash, length, object, byte_offset, reference_count, arrived) VALUES ($1, $2, $3, $4, 0, $5)

@@ -17,7 +17,7 @@ public struct ChunkReference: Hashable, Sendable {
 public struct Manifest: Hashable, Sendable {
     public static let maximumChunkByteCount = 4 << 20
     /// Chunks that stand in the version itself; a longer manifest is kept in pages.
-    public static let maximumInlineCount = 64
+    public static let maximumInlineCount = 128
     /// Chunks in one page, of which only the last may hold fewer.
     public static let pageCount = 1024
     public static let packedReferenceByteCount = 36

@@ -1,4 +1,4 @@
-/// A chunk said as its difference from another: `base`, cut or filled with zeros to the new chunk's length, then pieces laid over it.
+/// A chunk said as its difference from another: `base` from `start` on, cut or filled with zeros to the new chunk's length, then pieces laid over it.
 ///
 /// Body of `POST /v1/namespaces/{namespace}/uploads/{upload}/deltas`: for each piece its offset in the chunk (4 bytes, little-endian), its length (4,
 /// little-endian) and its bytes. Pieces come in rising order and do not overlap.

@@ -7,7 +7,7 @@ extension FileContent {
     struct Rows {
         let slotChanges: Int
         let size: UInt64
-        /// Of segments, by slot.
+        /// Of segments, by where their slots begin.
         let lengths: [Int: Int]
         /// Of those without a file.
         let revisions: [Int: Int]
@@ -85,22 +85,19 @@ extension FileContent {
         guard let rows = syncedRows, rows.log == log, rows.slotChanges == slotChanges else { return false }
         var hasGrown = false
         for case (let index, .segment(let segment)) in slots.enumerated() {
-            guard let length = rows.lengths[index] else { return false }
-            if segment.held != nil, segment.revision != rows.revisions[index] { return false }
+            let start = slots.start(index)
+            guard let length = rows.lengths[start] else { return false }
+            if segment.held != nil, segment.revision != rows.revisions[start] { return false }
             if segment.length == length { continue }
-            let start = UInt64(index * Self.slotByteCount)
-            guard segment.patch == nil, segment.held == nil, index == slots.count - 1, size == start + UInt64(segment.length),
-                  Self.mayGrow(slot: index, length: length, size: rows.size) else { return false }
+            guard segment.patch == nil, segment.held == nil, index == slots.count - 1, size == UInt64(start + segment.length),
+                  Self.mayGrow(from: start, length: length, size: rows.size) else { return false }
             hasGrown = true
         }
         return hasGrown || size == rows.size
     }
 
     /// Whether rows that say this leave it to the segment's file how far it and the whole file go: the segment holds the file's end.
-    static func mayGrow(slot: Int, length: Int, size: UInt64) -> Bool {
-        let start = UInt64(slot * slotByteCount)
-        return size > start && size <= start + UInt64(length)
-    }
+    static func mayGrow(from start: Int, length: Int, size: UInt64) -> Bool { size > start && size <= start + length }
 
     /// What `save` wrote last, with the newest log record; for `rowsAreSynced`.
     func savedRows(log: Int64) -> Rows? {

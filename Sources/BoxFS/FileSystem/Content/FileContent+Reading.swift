@@ -13,13 +13,12 @@ extension FileContent {
             var at = Int(offset)
             let end = Int(min(UInt64(offset) + UInt64(count), size))
             while at < end {
-                let index = at / Self.slotByteCount
+                let index = slots.index(at: at), start = slots.start(index)
                 // Size and slots must agree; where they do not, one file cannot be read rather than none.
                 guard index < slots.count else { throw .io }
-                let inSlot = at - index * Self.slotByteCount
-                let length = min(end - at, Self.slotByteCount - inSlot)
-                try read(index, inSlot..<inSlot + length, inode, into: &pieces)
-                at += length
+                let stop = min(end, slots.end(index))
+                try read(index, at - start..<stop - start, inode, into: &pieces)
+                at = stop
             }
             return pieces
         }
@@ -35,19 +34,11 @@ extension FileContent {
             } else {
                 at = try read(segment, at..<range.upperBound, into: &pieces)
             }
-        case .chunks(let chunks):
-            var start = 0
-            for chunk in chunks {
-                let end = start + Int(chunk.length)
-                defer { start = end }
-                guard at < min(end, range.upperBound), at >= start else { continue }
-                let part = min(end, range.upperBound) - at
-                if chunk.isHole {
-                    pieces.append(.zeros(count: part))
-                } else {
-                    let (file, offset) = try open(chunk, inode)
-                    pieces.append(.file(file, offset: Int64(offset + at - start), count: part))
-                }
+        case .chunk(let chunk):
+            let part = min(Int(chunk.length), range.upperBound) - at
+            if part > 0 {
+                let (file, offset) = try open(chunk, inode)
+                pieces.append(.file(file, offset: Int64(offset + at), count: part))
                 at += part
             }
         }
@@ -85,42 +76,39 @@ extension FileContent {
         return (OpenDescriptor(opened.fileDescriptor, keptOpenBy: opened.keeper), opened.offset)
     }
 
-    /// Has the kernel read the local chunks of these slots from the disk: a sequential reader is on its way to them.
-    func warm(from index: Int, count: Int) {
-        let chunks = lock.withLock {
-            slots.dropFirst(index).prefix(count).flatMap { slot -> [ChunkReference] in
-                guard case .chunks(let chunks) = slot else { return [] }
-                return chunks.filter { !$0.isHole }
-            }
-        }
-        for chunk in chunks where cache.contains(chunk.hash) {
+    /// Has the kernel read local chunks from the disk: a sequential reader is on its way to them.
+    /// - Parameter stretches: of 4 MiB, by number.
+    func warm(_ stretches: Range<Int>) {
+        for chunk in chunks(stretches) where cache.contains(chunk.hash) {
             if let opened = cache.open(chunk) { posix_fadvise(opened.fileDescriptor, off_t(opened.offset), off_t(chunk.length), POSIX_FADV_WILLNEED) }
         }
     }
 
-    /// The chunks of the slots from `index` on that are not here, at most `count`: what read-ahead should bring.
-    func absentChunks(from index: Int, count: Int) -> [ChunkReference] {
+    /// The chunks that are not here: what read-ahead should bring.
+    func absentChunks(_ stretches: Range<Int>) -> [ChunkReference] { chunks(stretches).filter { !cache.contains($0.hash) } }
+
+    private func chunks(_ stretches: Range<Int>) -> [ChunkReference] {
         lock.withLock {
-            slots.dropFirst(index).prefix(count).flatMap { slot -> [ChunkReference] in
-                guard case .chunks(let chunks) = slot else { return [] }
-                return chunks.filter { !$0.isHole && !cache.contains($0.hash) }
-            }
+            let first = slots.index(at: stretches.lowerBound * SlotTable.stretch), end = slots.index(at: stretches.upperBound * SlotTable.stretch)
+            return slots.dropFirst(first).prefix(end - first).compactMap(\.chunk)
         }
     }
 
+    /// Where the slot ends that has the byte at an offset.
+    func slotEnd(at offset: UInt64) -> UInt64 { lock.withLock { UInt64(slots.end(slots.index(at: Int(offset)))) } }
 
     func seek(_ offset: UInt64, data wantsData: Bool) throws(FileSystemError) -> UInt64 {
         try lock.withLock { () throws(FileSystemError) in
             guard offset < size else { throw .noSuchOffset }
-            var index = Int(offset / UInt64(Self.slotByteCount))
+            var index = slots.index(at: Int(offset))
             var at = offset
             while at < size {
-                let start = UInt64(index) * UInt64(Self.slotByteCount)
-                let stop = start + UInt64(Self.extent(index, size: size))
+                let start = UInt64(slots.start(index))
+                let stop = start + UInt64(slots.extent(index, size: size))
                 let dataEnd: UInt64 = switch slots[index] {
                 case .hole: start
                 case .segment(let segment): min(start + UInt64(segment.length), stop)
-                case .chunks(let chunks): start + UInt64(chunks.reduce(0) { $0 + Int($1.length) })
+                case .chunk(let chunk): start + UInt64(chunk.length)
                 }
                 if wantsData ? at < dataEnd : at >= dataEnd && dataEnd < stop { return at }
                 if !wantsData, dataEnd < stop { return dataEnd }

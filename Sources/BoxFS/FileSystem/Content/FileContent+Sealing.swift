@@ -54,7 +54,7 @@ extension FileContent {
     func discardSegments() {
         lock.withLock {
             for slot in slots { discard(slot) }
-            slots = []
+            slots = SlotTable()
             size = 0
             cache.markSent(claims)
             claims = []
@@ -62,7 +62,7 @@ extension FileContent {
     }
 
     /// The server's content takes the place of ours.
-    func replace(size newSize: UInt64, slots newSlots: [Slot]) {
+    func replace(size newSize: UInt64, slots newSlots: SlotTable) {
         lock.withLock {
             for slot in slots { discard(slot) }
             slots = newSlots
@@ -82,19 +82,34 @@ extension FileContent {
         }
     }
 
-    /// Puts the chunks of sealed segments into the slots where nobody wrote meanwhile.
-    /// - Parameter frozen: the slots as the commit froze them.
-    func install(_ frozen: [Slot], _ references: [ObjectIdentifier: ChunkReference?]) {
+    /// A commit takes the content as it is: the next writes to these segments go elsewhere.
+    func freeze() -> (size: UInt64, slots: SlotTable) {
         lock.withLock {
-            for (index, slot) in frozen.enumerated() {
-                guard let segment = slot.segment, let sealed = references[ObjectIdentifier(segment)] else { continue }
-                if let sealed {
-                    claims.append(sealed.hash)
-                    // A patch's chunk is a file of its own, which `Sealer` synced.
-                    if !segment.isSynced, segment.patch == nil { unsynced.append(sealed) }
-                    segment.sealed = sealed
-                }
-                if index < slots.count, slots[index].segment === segment { slots[index] = sealed.map { .chunks([$0]) } ?? .hole }
+            for case (let index, .segment(let segment)) in slots.enumerated() {
+                (segment.isFrozen, segment.isTaken, segment.replacesSynced) = (true, true, segment.origin != nil)
+                let room = Self.maximumStretchSlots - slots.stretchCount(index) + 1
+                segment.parts = segment.patch?.parts(length: segment.length, atMost: room) ?? [0..<segment.length]
+            }
+            return (size, slots)
+        }
+    }
+
+    /// Slots between two multiples of 4 MiB, so that a file that is edited all over does not fall apart.
+    private static let maximumStretchSlots = 16
+
+    /// Puts the chunks of sealed segments into the slots where nobody wrote meanwhile.
+    /// - Parameters:
+    ///   - frozen: the slots as the commit froze them.
+    ///   - chunks: of each segment, in order.
+    func install(_ frozen: SlotTable, _ chunks: [ObjectIdentifier: [ChunkReference]]) {
+        lock.withLock {
+            for case (let index, .segment(let segment)) in frozen.enumerated() {
+                guard let sealed = chunks[ObjectIdentifier(segment)] else { continue }
+                claims += sealed.map(\.hash)
+                // A patch's chunks are files of their own, which `Sealer` synced.
+                if !segment.isSynced, segment.patch == nil { unsynced += sealed }
+                segment.sealed = sealed.count == 1 ? sealed[0] : nil
+                if let index = slots.index(of: segment, at: frozen.start(index)) { slots.replace(index, by: sealed) }
                 segment.isTaken = false
                 drop(segment)
             }
@@ -102,22 +117,22 @@ extension FileContent {
     }
 
     /// The commit that froze these slots was not prepared after all.
-    func takeBack(_ frozen: [Slot]) {
+    func takeBack(_ frozen: SlotTable) {
         lock.withLock {
-            for (index, slot) in frozen.enumerated() {
-                guard let segment = slot.segment else { continue }
+            for case (let index, .segment(let segment)) in frozen.enumerated() {
                 segment.isTaken = false
-                if index >= slots.count || slots[index].segment !== segment { drop(segment) }
+                if slots.index(of: segment, at: frozen.start(index)) == nil { drop(segment) }
             }
         }
     }
 
-    /// The slot has again what it had before something was written that is lost.
-    func restoreOrigin(_ index: Int) {
+    /// The slot that begins at `start` has again what it had before something was written that is lost.
+    func restoreOrigin(_ start: Int) {
         lock.withLock {
-            guard let segment = slots[index].segment, let origin = segment.origin else { return }
+            let index = slots.index(at: start)
+            guard index < slots.count, let segment = slots[index].segment, let origin = segment.origin else { return }
             drop(segment)
-            slots[index] = .chunks([origin])
+            slots[index] = .chunk(origin)
         }
     }
 
@@ -126,9 +141,8 @@ extension FileContent {
     func zero(_ hash: ChunkHash) -> Bool {
         lock.withLock {
             var isFound = false
-            for (index, slot) in slots.enumerated() {
-                guard case .chunks(let chunks) = slot, chunks.contains(where: { $0.hash == hash }) else { continue }
-                slots[index] = .chunks(chunks.map { $0.hash == hash ? ChunkReference(hash: .hole, length: $0.length) : $0 })
+            for index in slots.indices where slots[index].chunk?.hash == hash {
+                slots[index] = .hole
                 isFound = true
             }
             return isFound
@@ -144,13 +158,14 @@ extension FileContent {
 
     /// Chunks sealed before this process began hold no claim yet: whatever of the content is in the cache gets one.
     func restateClaims() {
-        lock.withLock {
-            for case .chunks(let chunks) in slots {
-                for chunk in chunks where !chunk.isHole && cache.contains(chunk.hash) {
-                    cache.claimUnsent(chunk.hash)
-                    claims.append(chunk.hash)
-                }
-            }
+        lock.withLock { claim(slots) }
+    }
+
+    /// Under the lock.
+    func claim(_ slots: SlotTable) {
+        for chunk in slots.lazy.compactMap(\.chunk) where cache.contains(chunk.hash) {
+            cache.claimUnsent(chunk.hash)
+            claims.append(chunk.hash)
         }
     }
 

@@ -7,15 +7,13 @@ extension FileContent {
     /// truncate(2), both ways.
     func truncate(to newSize: UInt64, inode: InodeNumber) throws(FileSystemError) {
         try lock.withLock { () throws(FileSystemError) in
-            let count = Self.slotCount(size: newSize)
+            let count = slots.count(size: newSize)
             if newSize < size, count > 0 {
-                let extent = Self.extent(count - 1, size: newSize)
-                if case .chunks(let chunks) = slots[count - 1], chunks.reduce(0, { $0 + Int($1.length) }) > extent {
-                    _ = try segment(count - 1, overwriting: 0..<0, inode)
-                }
+                let extent = slots.extent(count - 1, size: newSize)
+                if let chunk = slots[count - 1].chunk, Int(chunk.length) > extent { _ = try segment(count - 1, overwriting: 0..<0, inode) }
                 if case .segment(let current) = slots[count - 1], current.length > extent {
                     // While the rows speak of these bytes they stay, in a file of their own: the process may die before the rows are written.
-                    if let saved = savedSegments[count - 1], saved.file == current.file, current.held == nil, saved.length > extent { current.isFrozen = true }
+                    if let saved = savedSegments[slots.start(count - 1)], saved.file == current.file, current.held == nil, saved.length > extent { current.isFrozen = true }
                     let segment = try segment(count - 1, overwriting: 0..<0, inode)
                     try segment.cut(to: extent)
                     cache.release(bytes: Int64(segment.reserved - min(segment.reserved, extent)))
@@ -23,7 +21,8 @@ extension FileContent {
                 }
             }
             while slots.count > count { discard(slots.removeLast()) }
-            while slots.count < count { slots.append(.hole) }
+            if slots.count < count { slots.grow(to: count) }
+            if let cut = slots.cuts.last, cut >= newSize { slots.forgetCuts(from: newSize) }
             size = newSize
         }
     }
@@ -34,10 +33,9 @@ extension FileContent {
             let end = min(range.upperBound, size)
             var at = range.lowerBound
             while at < end {
-                let index = Int(at / UInt64(Self.slotByteCount))
-                let start = UInt64(index) * UInt64(Self.slotByteCount)
-                let stop = min(end, start + UInt64(Self.slotByteCount))
-                if at == start, stop - start == UInt64(Self.extent(index, size: size)) {
+                let index = slots.index(at: Int(at)), start = UInt64(slots.start(index))
+                let stop = min(end, UInt64(slots.end(index)))
+                if at == start, stop - start == UInt64(slots.extent(index, size: size)) {
                     discard(slots[index])
                     slots[index] = .hole
                 } else if case .hole = slots[index] {
@@ -57,24 +55,12 @@ extension FileContent {
         }
     }
 
-    /// Takes over sealed slots of another file; both sides start at a slot.
-    func share(_ parts: [Slot], at index: Int, newSize: UInt64) {
+    /// Takes over sealed slots of another file; both sides start at a multiple of 4 MiB.
+    func share(_ parts: SlotTable, at start: Int, byteCount: Int) {
         lock.withLock {
-            while slots.count < index { slots.append(.hole) }
-            for (position, part) in parts.enumerated() {
-                if index + position < slots.count {
-                    discard(slots[index + position])
-                    slots[index + position] = part
-                } else {
-                    slots.append(part)
-                }
-                guard case .chunks(let chunks) = part else { continue }
-                for chunk in chunks where !chunk.isHole && cache.contains(chunk.hash) {
-                    cache.claimUnsent(chunk.hash)
-                    claims.append(chunk.hash)
-                }
-            }
-            size = max(size, newSize)
+            for old in slots.replace(from: start, with: parts, byteCount: byteCount) { discard(old) }
+            claim(parts)
+            size = max(size, UInt64(start + byteCount))
         }
     }
 }

@@ -7,10 +7,9 @@ extension FileContent {
     func write(offset: Int, _ bytes: UnsafeRawBufferPointer, inode: InodeNumber) throws(FileSystemError) {
         try lock.withLock { () throws(FileSystemError) in
             let end = offset + bytes.count
-            let slotSize = Self.slotByteCount
             /// A part of the write: its slot, and its bytes within the slot and within `bytes`.
-            let parts = (offset / slotSize...(end - 1) / slotSize).map { index in
-                let start = index * slotSize, range = max(offset, start)..<min(end, start + slotSize)
+            let parts = (slots.index(at: offset)...slots.index(at: end - 1)).map { index in
+                let start = slots.start(index), range = max(offset, start)..<min(end, slots.end(index))
                 return (index: index, range: range.lowerBound - start..<range.upperBound - start, at: range.lowerBound - offset)
             }
             // First all that may have to wait: a segment made from its chunks changes no byte of the file.
@@ -31,7 +30,7 @@ extension FileContent {
             }
             for (index, segment) in segments.enumerated() {
                 segment.wrote(parts[index].range, records[index])
-                if parts[index].range.upperBound == slotSize, records[index] == nil { store.beginWriting(segment) }
+                if parts[index].range.upperBound == SlotTable.stretch, records[index] == nil { store.beginWriting(segment) }
             }
             written = now
             size = max(size, UInt64(end))
@@ -52,7 +51,7 @@ extension FileContent {
     /// The writable segment of a slot; bytes outside of `overwriting` are kept. Under the lock.
     /// - Parameter patching: whether it may be a patch, of which only `Segment.write` and `wrote` change bytes.
     func segment(_ index: Int, overwriting range: Range<Int>, _ inode: InodeNumber, patching: Bool = false) throws(FileSystemError) -> Segment {
-        while slots.count <= index { slots.append(.hole) }
+        if slots.count <= index { slots.grow(to: index + 1) }
         var reserved = 0
         do throws(FileSystemError) {
             return try onDisk { () throws(FileSystemError) in
@@ -81,9 +80,9 @@ extension FileContent {
             try reserveRoom(range.count, &reserved)
             defer { if !current.isTaken { drop(current) } }     // an earlier process froze it
             return begin(patch, at: index, length: current.length, reserved: range.count, origin: current.origin)
-        case .chunks(let chunks):
-            guard let chunk = chunks.first, chunks.count == 1, !chunk.isHole, chunk.length >= Patch.minimumBaseBytes, range.count <= Patch.maximumWriteBytes,
-                  Int(chunk.length) <= Self.extent(index, size: size) else { return nil }
+        case .chunk(let chunk):
+            guard chunk.length >= Patch.minimumBaseBytes, range.count <= Patch.maximumWriteBytes,
+                  Int(chunk.length) <= slots.extent(index, size: size) else { return nil }
             _ = try open(chunk, inode)
             // What was evicted would stay on the disk under this name: it counts.
             try reserveRoom(Int(chunk.length) + range.count, &reserved)
@@ -137,52 +136,35 @@ extension FileContent {
             needed = 0
             try reserveRoom(range.upperBound, &reserved)
             segment = store.mayHold(index, end: range.upperBound) ? Segment(holding: [], store: store) : try store.make()
-        case .chunks(let chunks):
-            let held = chunks.reduce(0) { $0 + Int($1.length) }
-            let keeps = range.lowerBound > 0 || range.upperBound < min(held, Self.extent(index, size: size))
-            needed = keeps ? min(held, Self.extent(index, size: size)) : 0
-            var sources: [(file: OpenDescriptor, offset: Int)?] = []
-            if keeps { for chunk in chunks { sources.append(chunk.isHole ? nil : try open(chunk, inode)) } }
+        case .chunk(let chunk):
+            let held = min(Int(chunk.length), slots.extent(index, size: size)), keeps = range.lowerBound > 0 || range.upperBound < held
+            needed = keeps ? held : 0
+            let source = keeps ? try open(chunk, inode) : nil
             try reserveRoom(max(needed, range.upperBound), &reserved)
-            let parts = zip(chunks, sources).map { (length: Int($0.length), source: $1) }
             segment = if store.mayHold(index, end: max(needed, range.upperBound)) {
-                Segment(holding: try bytes(of: parts, count: needed), store: store)
-            } else { try copy(parts, count: needed) }
-            if let base = chunks.first, chunks.count == 1, !base.isHole {
-                segment.origin = base
-                if needed == Int(base.length) { segment.changes = SegmentChanges(base: base) }
-            }
+                Segment(holding: try bytes(of: source, count: needed), store: store)
+            } else { try copy(of: source, count: needed) }
+            segment.origin = chunk
+            if needed == Int(chunk.length) { segment.changes = SegmentChanges(base: chunk) }
         }
         segment.reserved = max(needed, range.upperBound)
         slots[index] = .segment(segment)
         return segment
     }
 
-    /// The first `count` bytes of chunks; those without a source are holes.
-    private func bytes(of parts: [(length: Int, source: (file: OpenDescriptor, offset: Int)?)], count: Int) throws(FileSystemError) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count), at = 0
-        for (length, source) in parts where at < count {
-            let range = at..<min(count, at + length)
-            if let source {
-                try bytes.withMutableBytes { bytes throws(FileSystemError) in
-                    try readFully(source.file.rawValue, UnsafeMutableRawBufferPointer(rebasing: bytes[range]), at: source.offset)
-                }
-            }
-            at = range.upperBound
-        }
+    /// The first `count` bytes of a chunk.
+    private func bytes(of chunk: (file: OpenDescriptor, offset: Int)?, count: Int) throws(FileSystemError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        guard let chunk else { return bytes }
+        try bytes.withMutableBytes { bytes throws(FileSystemError) in try readFully(chunk.file.rawValue, bytes, at: chunk.offset) }
         return bytes
     }
 
-    private func copy(_ parts: [(length: Int, source: (file: OpenDescriptor, offset: Int)?)], count: Int) throws(FileSystemError) -> Segment {
+    private func copy(of chunk: (file: OpenDescriptor, offset: Int)?, count: Int) throws(FileSystemError) -> Segment {
         let segment = try store.make()
-        var at = 0
+        guard let chunk else { return segment }
         do throws(FileSystemError) {
-            for (length, source) in parts where at < count {
-                let part = min(length, count - at)
-                if let source { try copyBytes(from: source.file.rawValue, at: source.offset, to: segment.open().rawValue, at: at, count: part) }
-                at += part
-            }
-            if count > 0, parts.contains(where: { $0.source == nil }), ftruncate(try segment.open().rawValue, off_t(count)) != 0 { throw .io }
+            try copyBytes(from: chunk.file.rawValue, at: chunk.offset, to: segment.open().rawValue, at: 0, count: count)
         } catch {
             unlink(segment.path)
             throw error

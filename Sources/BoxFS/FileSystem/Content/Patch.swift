@@ -47,7 +47,7 @@ struct Patch: Sendable {
 
     /// Those that have bytes of `range`.
     func pieces(in range: Range<Int>) -> ArraySlice<Piece> {
-        let first = firstIndex { $0.end > range.lowerBound }
+        let first = pieces.partitioningIndex { $0.end > range.lowerBound }
         return pieces[first...].prefix { $0.start < range.upperBound }
     }
 
@@ -67,13 +67,34 @@ struct Patch: Sendable {
         pieces.replaceSubrange(overlapped.startIndex..<overlapped.endIndex, with: fresh)
     }
 
-    /// Binary search, as `pieces` is sorted: the first that fulfils what all behind it fulfil.
-    private func firstIndex(where isBehind: (Piece) -> Bool) -> Int {
-        var low = 0, high = pieces.count
-        while low < high {
-            let middle = (low + high) / 2
-            if isBehind(pieces[middle]) { high = middle } else { low = middle + 1 }
+    // MARK: Sealing
+
+    /// What was edited becomes chunks of multiples of this, bytes: about what a request costs anyway.
+    static let grainBytes = 64 << 10
+    /// Shorter slots stay whole, and those of which more than this share was edited.
+    static let minimumSplitBytes = 1 << 20, maximumEditedShare = 1.0 / 8
+
+    /// The chunks that a slot becomes: what was edited apart from what was not, so that the next edit at the same place concerns a short chunk.
+    /// One, if the slot is short or was edited all over.
+    /// - Parameters:
+    ///   - length: of the slot, bytes.
+    ///   - count: chunks at most.
+    func parts(length: Int, atMost count: Int) -> [Range<Int>] {
+        let whole = [0..<length]
+        guard length >= Self.minimumSplitBytes else { return whole }
+        var edited: [Range<Int>] = []
+        for piece in pieces where piece.start < length {
+            var range = piece.start / Self.grainBytes * Self.grainBytes..<min(length, (piece.end + Self.grainBytes - 1) / Self.grainBytes * Self.grainBytes)
+            if length - range.upperBound < Self.grainBytes { range = range.lowerBound..<length }
+            if let last = edited.last, range.lowerBound <= last.upperBound {
+                edited[edited.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
+            } else {
+                edited.append(range)
+            }
         }
-        return low
+        guard Double(edited.reduce(0) { $0 + $1.count }) <= Double(length) * Self.maximumEditedShare else { return whole }
+        let borders = Set(edited.flatMap { [$0.lowerBound, $0.upperBound] } + [0, length]).sorted()
+        let parts = zip(borders, borders.dropFirst()).map { $0..<$1 }
+        return parts.count <= count ? parts : whole
     }
 }

@@ -54,7 +54,7 @@ struct PieceRecord: Equatable {
             guard (try? readFully(descriptor, head, at: position)) != nil else { return nil }
             func number<N: FixedWidthInteger>(_ at: Int) -> N { N(littleEndian: head.loadUnaligned(fromByteOffset: at, as: N.self)) }
             let start: UInt32 = number(4), count: UInt32 = number(8)
-            guard number(0) == magic, count > 0, count <= buffer.count, start <= FileContent.slotByteCount else { return nil }
+            guard number(0) == magic, count > 0, count <= buffer.count, start <= SlotTable.stretch else { return nil }
             let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(count)])
             guard (try? readFully(descriptor, bytes, at: position + headByteCount)) != nil else { return nil }
             let digest = digest(UnsafeRawBufferPointer(rebasing: head[..<(headByteCount - digestByteCount)]), UnsafeRawBufferPointer(bytes))

@@ -30,7 +30,9 @@ final class Segment: @unchecked Sendable {
     var patch: Patch?
     /// The patches for which this is the base or the log, and whether nothing else needs it.
     var patches = 0, isSuperseded = false
-    /// The chunk that a frozen segment became.
+    /// The stretches that become a chunk each when a frozen segment is sealed.
+    var parts: [Range<Int>] = []
+    /// The chunk that a frozen segment became, if it was one.
     var sealed: ChunkReference?
     /// What the slot had before, for as long as a power cut may take what was written instead: then it has that again.
     var origin: ChunkReference?

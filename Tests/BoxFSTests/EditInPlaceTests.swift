@@ -1,0 +1,276 @@
+import Foundation
+import Glibc
+import GRDB
+import Shared
+import Testing
+@testable import BoxFS
+
+/// A file of some MiB under random edits in place, other writes, commits and restarts, against an array of bytes; and where its chunks begin
+/// afterwards. `BOXFS_SEED` repeats the draws.
+@Suite struct EditInPlaceTests {
+    /// The file, and what it should hold.
+    private final class Editing {
+        let folder = FileManager.default.temporaryDirectory.path + "/boxfs-edit-\(UUID().uuidString)", namespace = NamespaceID.make()
+        let caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
+        var random: Splitmix
+        var system: MountedFileSystem?
+        var inode = InodeNumber.root, handle: HandleID
+        var bytes: [UInt8] = []
+        var trail: [String] = []
+        /// What is being sent, and what it was when it was cut.
+        var sending: (batch: Batch, bytes: [UInt8])?
+
+        init(_ random: Splitmix) throws {
+            self.random = random
+            let system = try LocalReplica.open(folder, namespace, isNew: true)
+            let (attributes, open) = try system.create(.root, "f", mode: 0o644, flags: O_RDWR, caller: caller)
+            (self.system, inode, handle) = (system, attributes.inode, open.handle)
+        }
+
+        deinit { try? FileManager.default.removeItem(atPath: folder) }
+
+        var tree: Tree { system!.tree }
+        func file() throws -> FileContent { try tree.lock.withLock { () throws(FileSystemError) in try tree.content(of: tree.inode(inode)) } }
+
+        func draw(_ range: Range<Int>) -> Int { Int.random(in: range, using: &random) }
+
+        func write(_ at: Int, _ count: Int) throws {
+            trail.append("write \(at) \(count)")
+            var piece = [UInt8](repeating: 0, count: count)
+            for index in piece.indices { piece[index] = UInt8.random(in: 1...255, using: &random) }
+            try piece.withUnsafeBytes { try system!.write(handle, offset: Int64(at), $0) }
+            if bytes.count < at + count { bytes += [UInt8](repeating: 0, count: at + count - bytes.count) }
+            bytes.replaceSubrange(at..<at + count, with: piece)
+        }
+
+        func resize(_ size: Int) throws {
+            trail.append("truncate \(size)")
+            _ = try system!.setattr(inode, AttributeChanges(size: UInt64(size)), handle: handle, caller: caller)
+            bytes = Array(bytes.prefix(size)) + [UInt8](repeating: 0, count: max(0, size - bytes.count))
+        }
+
+        func punch(_ range: Range<Int>) throws {
+            trail.append("punch \(range)")
+            try system!.fallocate(handle, mode: 3, offset: Int64(range.lowerBound), length: Int64(range.count))
+            let range = range.clamped(to: 0..<bytes.count)
+            bytes.replaceSubrange(range, with: [UInt8](repeating: 0, count: range.count))
+        }
+
+        func cut() throws {
+            guard sending == nil else { return }
+            try system!.flush(handle)
+            if let batch = try tree.lock.withLock({ try Batch.cut(tree, Namespace.home) }) { sending = (batch, bytes) }
+            trail.append("cut")
+        }
+
+        /// - Returns: the manifest, if the commit spoke of the content.
+        @discardableResult func answer() async throws -> Manifest? {
+            guard let (batch, cut) = sending else { return nil }
+            trail.append("answer")
+            sending = nil
+            let sent = try await LocalReplica.answer(batch, tree)
+            guard let index = batch.files.firstIndex(where: { $0.inode.number == inode }) else { return nil }
+            #expect(try content(of: sent[index]) == cut, "what is sent is what was there: \(trail.suffix(12))")
+            return sent[index]
+        }
+
+        func takeBack() {
+            guard let (batch, _) = sending else { return }
+            trail.append("take back")
+            tree.lock.withLock {
+                batch.takeBack(tree)
+                batch.release(tree)
+            }
+            sending = nil
+        }
+
+        func restart() throws {
+            takeBack()
+            trail.append("restart")
+            try system!.flush(handle)
+            system!.release(handle)
+            try LocalReplica.close(&system)
+            system = try LocalReplica.open(folder, namespace, isNew: false)
+            inode = try system!.lookup(.root, "f").inode
+            handle = try system!.open(inode, flags: O_RDWR, caller: caller).handle
+        }
+
+        /// Whole files by the chunks that they share, or by their bytes.
+        func copy() throws {
+            trail.append("copy")
+            let other = try system!.create(.root, "g\(trail.count)", mode: 0o644, flags: O_RDWR, caller: caller).1.handle
+            defer { system!.release(other) }
+            func copy(_ from: HandleID, _ to: HandleID) throws {
+                var at = 0
+                while at < bytes.count {
+                    at += try system!.copyFileRange(from, sourceOffset: Int64(at), to, targetOffset: Int64(at), count: bytes.count - at)
+                }
+            }
+            try copy(handle, other)
+            #expect(try read(other) == bytes, "the copy: \(trail.suffix(12))")
+            try copy(other, handle)
+        }
+
+        func read(_ handle: HandleID) throws -> [UInt8] {
+            try system!.readBytes(system!.read(handle, offset: 0, count: bytes.count + 100), count: bytes.count + 100)
+        }
+
+        private func content(of manifest: Manifest) throws -> [UInt8] {
+            try manifest.chunks.flatMap { chunk -> [UInt8] in
+                guard !chunk.isHole else { return [UInt8](repeating: 0, count: Int(chunk.length)) }
+                let open = try #require(tree.cache.open(chunk))
+                var part = [UInt8](repeating: 0, count: Int(chunk.length))
+                #expect(pread(open.fileDescriptor, &part, part.count, off_t(open.offset)) == part.count)
+                #expect(SHA256.hash(part) == chunk.hash)
+                return part
+            }
+        }
+
+        func check() throws {
+            #expect(try read(handle) == bytes, "\(trail.suffix(12))")
+            let file = try file()
+            file.lock.withLock {
+                #expect(file.size == bytes.count && file.slots.count == file.slots.count(size: file.size), "\(trail.suffix(12))")
+                let cuts = file.slots.cuts
+                #expect(zip(cuts, cuts.dropFirst()).allSatisfy { $0 < $1 } && cuts.allSatisfy { $0 < Int(file.size) }, "\(trail.suffix(12))")
+            }
+        }
+    }
+
+    private func seeded() -> Splitmix {
+        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap(UInt64.init) ?? .random(in: 0...UInt64.max)
+        print("BOXFS_SEED=\(seed)")
+        return Splitmix(state: seed)
+    }
+
+    @Test func theBytesStayRight() async throws {
+        var random = seeded(), cuts = 0
+        let end = Date().addingTimeInterval(6)
+        repeat {
+            let editing = try Editing(Splitmix(state: random.next()))
+            try editing.write(0, 9_000_000)
+            let places = (0..<4).map { _ in editing.draw(0..<9_000_000) }
+            for _ in 0..<120 {
+                do { try await step(editing, places) } catch {
+                    Issue.record("\(error) after \(editing.trail.suffix(12))")
+                    throw error
+                }
+                cuts = max(cuts, try editing.file().slots.cuts.count)
+            }
+            editing.takeBack()
+            editing.system!.release(editing.handle)
+            try LocalReplica.close(&editing.system)
+        } while Date() < end
+        #expect(cuts > 1, "some slots were parted")
+    }
+
+    private func step(_ editing: Editing, _ places: [Int]) async throws {
+        let place = min(places[editing.draw(0..<4)] + editing.draw(0..<20_000), editing.bytes.count)
+        switch editing.draw(0..<27) {
+        case 0..<10: try editing.write(place, editing.draw(1..<8000))
+        case 10, 11: try editing.write(editing.draw(0..<editing.bytes.count + 1), editing.draw(1..<300_000))
+        case 12: try editing.resize(editing.draw(0..<10_000_000))
+        case 13: try editing.punch(editing.draw(0..<5_000_000)..<editing.draw(5_000_000..<10_000_000))
+        case 14..<17: try editing.cut()
+        case 17..<20: try await editing.answer()
+        case 20: editing.takeBack()
+        case 21: try editing.system!.fsync(editing.handle, dataOnly: editing.draw(0..<2) == 0)
+        case 22: try editing.restart()
+        case 23..<26:
+            try await editing.answer()
+            try editing.cut()
+            try await editing.answer()
+            try editing.write(place, editing.draw(1..<8000))
+            try editing.cut()
+            try await editing.answer()
+        default: try editing.copy()
+        }
+        try editing.check()
+    }
+
+    /// Of a place that is edited again and again little is sealed, hashed and sent.
+    @Test func theSecondEditConcernsAShortChunk() async throws {
+        let editing = try Editing(seeded())
+        try editing.write(0, 12 << 20)
+        try editing.cut()
+        var known = Set(try #require(try await editing.answer()).chunks)
+        #expect(known.count == 3)
+        for round in 0..<5 {
+            try editing.write((6 << 20) + 100 + round, 4096)
+            try editing.cut()
+            let manifest = try #require(try await editing.answer()), new = manifest.chunks.filter { !known.contains($0) }
+            #expect(manifest.chunks.count == 5, "what is before, what was edited, and what is behind")
+            let edited = 64 << 10, half = 2 << 20, lengths = new.map { Int($0.length) }
+            #expect(lengths == (round == 0 ? [half, edited, half - edited] : [edited]), "round \(round)")
+            known.formUnion(manifest.chunks)
+            if round == 2 { try editing.restart() }
+            try editing.check()
+        }
+        // A slot that is edited all over stays what it is.
+        for _ in 0..<40 { try editing.write(editing.draw(0..<4 << 20 - 5000), 4096) }
+        try editing.cut()
+        #expect(try #require(try await editing.answer()).chunks.count == 5)
+        try editing.check()
+        editing.system!.release(editing.handle)
+        try LocalReplica.close(&editing.system)
+    }
+
+    /// Where no chunk is left there is no manifest either: the rows alone tell where slots begin.
+    @Test func bordersOutliveTheChunks() throws {
+        let editing = try Editing(seeded())
+        try editing.write(0, 4 << 20)
+        func slots<T>(_ body: (FileContent) -> T) throws -> T {
+            let file = try editing.file()
+            return file.lock.withLock { body(file) }
+        }
+        try slots { file in
+            let edited = 64 << 10, half = 2 << 20, parts = [half, edited, half - edited]
+            file.discard(file.slots[0])
+            file.slots.replace(0, by: parts.map { ChunkReference(hash: SHA256.hash([UInt8($0 >> 16)]), length: UInt32($0)) })
+        }
+        try editing.write(0, 4 << 20)
+        #expect(try slots { $0.slots.count { $0.segment != nil } } == 3)
+        for _ in 0..<2 {
+            try editing.restart()
+            try editing.check()
+            #expect(try editing.file().slots.cuts.count == 2)
+        }
+        editing.system!.release(editing.handle)
+        try LocalReplica.close(&editing.system)
+    }
+
+    /// However often other places are edited, 4 MiB have 16 chunks at most.
+    @Test func aFileDoesNotFallApart() async throws {
+        let editing = try Editing(seeded())
+        try editing.write(0, 8 << 20)
+        for _ in 0..<60 {
+            try editing.write(editing.draw(0..<8 << 20 - 5000), 4096)
+            try editing.cut()
+            try await editing.answer()
+        }
+        let slots = try editing.file().slots
+        #expect(slots.count > 20 && slots.count <= 32)
+        #expect(slots.indices.allSatisfy { slots.end($0) - slots.start($0) >= Patch.grainBytes })
+        try editing.check()
+        try editing.restart()
+        try editing.check()
+        #expect(try editing.file().slots.cuts == slots.cuts)
+        editing.system!.release(editing.handle)
+        try LocalReplica.close(&editing.system)
+    }
+
+    /// Format 6: rows named slots by number.
+    @Test func aReplicaOfTheFormatBeforeIsRead() throws {
+        let editing = try Editing(seeded())
+        try editing.write(0, 9_000_000)
+        try editing.system!.flush(editing.handle)
+        editing.system!.release(editing.handle)
+        try LocalReplica.close(&editing.system)
+        try DatabaseQueue(path: editing.folder + "/replica.db").writeWithoutTransaction { try $0.execute(sql: "\(LocalReplica.undoFormat7); PRAGMA user_version = 6") }
+        editing.system = try LocalReplica.open(editing.folder, editing.namespace, isNew: false)
+        editing.handle = try editing.system!.open(editing.inode, flags: O_RDWR, caller: editing.caller).handle
+        try editing.check()
+        editing.system!.release(editing.handle)
+        try LocalReplica.close(&editing.system)
+    }
+}
