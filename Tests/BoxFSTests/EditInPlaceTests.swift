@@ -260,17 +260,32 @@ import Testing
     }
 
     /// Format 6: rows named slots by number.
-    @Test func aReplicaOfTheFormatBeforeIsRead() throws {
+    @Test(arguments: [false, true]) func aReplicaOfTheFormatBeforeIsRead(isDamaged: Bool) throws {
         let editing = try Editing(seeded())
         try editing.write(0, 9_000_000)
         try editing.system!.flush(editing.handle)
         editing.system!.release(editing.handle)
         try LocalReplica.close(&editing.system)
         try DatabaseQueue(path: editing.folder + "/replica.db").writeWithoutTransaction { try $0.execute(sql: "\(LocalReplica.undoFormat7); PRAGMA user_version = 6") }
+        guard !isDamaged else { return try repair(editing) }
         editing.system = try LocalReplica.open(editing.folder, editing.namespace, isNew: false)
         editing.handle = try editing.system!.open(editing.inode, flags: O_RDWR, caller: editing.caller).handle
         try editing.check()
         editing.system!.release(editing.handle)
         try LocalReplica.close(&editing.system)
+    }
+
+    private func repair(_ editing: Editing) throws {
+        let database = editing.folder + "/replica.db"
+        let page = try #require(try DatabaseQueue(path: database).read {
+            try Row.fetchOne($0, sql: "SELECT (rootpage - 1) * page_size, page_size FROM sqlite_master, pragma_page_size WHERE name = 'entries_inode'")
+        })
+        let file = open(database, O_WRONLY), noise = [UInt8](repeating: 0xAA, count: Int(page[1] as Int64))
+        #expect(pwrite(file, noise, noise.count, off_t(page[0] as Int64)) == noise.count)
+        close(file)
+        let report = try ReplicaRepair.run(editing.folder) { _ in [] }
+        #expect(report.damage != nil && report.kept == ["f"], "\(report)")
+        let kept = FileManager.default.contents(atPath: "\(try #require(report.rescue))/f")
+        #expect(kept.map { Array($0) == editing.bytes } == true)
     }
 }

@@ -32,7 +32,8 @@ struct SegmentRow {
 
     /// - Parameter row: the columns of the table behind `inode`, in their order.
     init(_ row: Row) throws {
-        start = Int(row["start"] as Int64)
+        // A damaged replica of format 6 or before names a slot by its number (`ReplicaRepair`).
+        start = (row["start"] as Int64?).map { Int($0) } ?? Int(row["slot"] as Int64) * SlotTable.stretch
         file = row["file"]
         (bytes, revision) = (row["bytes"], 0)
         length = Int(row["length"] as Int64)
