@@ -67,17 +67,22 @@ import Testing
     @Test func aStretchIsStoredNowhereAnew() async throws {
         let fixture = try DriveFixture()
         let ann = try await device(fixture, "ann"), objects = fixture.chunks.held.withLock(\.count), upload = UploadID.make()
-        let stretch = Array(base[1000..<2500]), hash = SHA256.hash(stretch)
-        for _ in 0..<2 { #expect(try await send(ann, upload, from: 1000, length: 1500, []) == hash) }
+        let stretch = Array(base[1000..<1500]), hash = SHA256.hash(stretch)
+        for _ in 0..<2 { #expect(try await send(ann, upload, from: 1000, length: 500, []) == hash) }
         #expect(fixture.chunks.held.withLock(\.count) == objects)
         #expect(try await commit(ann, fixture, stretch, upload) == [.applied, .applied])
         let file = try #require(try await ann.drive.children(ann.session, ann.namespace, ann.root, after: nil, limit: 10).entries.first { $0.name == "base" }).node
         try await ann.commit([.remove(node: file, parent: ann.root, name: "base", version: nil, time: fixture.clock.now)])
         _ = try await ann.drive.purgeTrash(ann.session, ann.namespace, TrashRequest())
         fixture.clock.advance(seconds: 2 * Drive.uploadSeconds)
-        #expect(try await ann.drive.collectGarbage(graceSeconds: 3600).chunks == 1, "the base alone")
+        let report = try await ann.drive.collectGarbage(graceSeconds: 3600)
+        #expect(report.chunks == 1 && report.compacted == 1, "the base alone, of whose object little is left")
         #expect(try await ann.drive.chunkLocations(ann.session, ann.namespace, [SHA256.hash(base)]).isEmpty)
         let location = try #require(try await ann.drive.chunkLocations(ann.session, ann.namespace, [hash])[hash])
+        #expect(Array(try await ann.drive.chunks.read(location).readableBytesView) == stretch)
+        fixture.clock.advance(seconds: 7200)
+        let next = try await ann.drive.collectGarbage(graceSeconds: 3600)
+        #expect(next.objects == 1 && next.compacted == 0 && fixture.chunks.held.withLock(\.count) == 1)
         #expect(Array(try await ann.drive.chunks.read(location).readableBytesView) == stretch)
         try await fixture.expectClean()
     }

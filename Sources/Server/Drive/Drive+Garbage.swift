@@ -2,12 +2,13 @@ import Foundation
 import Shared
 
 struct GarbageReport: Codable, Sendable {
-    var uploads = 0, pages = 0, chunks = 0, objects = 0
+    /// What was removed; `compacted` objects were written anew without what was dead in them.
+    var uploads = 0, pages = 0, chunks = 0, objects = 0, compacted = 0
     var bytes: UInt64 = 0
 }
 
 extension Drive {
-    /// Frees what no version refers to, no live upload leases, and nothing touched for `graceSeconds`.
+    /// Frees what no version refers to, no live upload leases, and nothing touched for `graceSeconds`; and makes mostly dead objects smaller.
     ///
     /// Crash order: 1. rows of chunks go, in one transaction that sees every lease; 2. objects that no row names are removed. A crash
     /// between leaves objects without rows, which the next run finds.
@@ -35,6 +36,7 @@ extension Drive {
             try sql.execute("DELETE FROM commits WHERE created < $1", [.time(week)])
             return report
         }
+        report.compacted = try await compact(before: before)
         do {
             let unnamed = try await self.unnamed(chunks.objects().filter { $0.modified < before })
             guard !unnamed.isEmpty else { return report }

@@ -148,6 +148,6 @@ struct CollectGarbage: AsyncParsableCommand {
         let thinned = try await administer { try await folder.open().thin() }
         print("\(thinned.versions) versions and \(thinned.purged) things of the trash dropped.")
         let report = try await administer { try await folder.open().collectGarbage(graceSeconds: grace, pauseSeconds: min(grace, 30)) }
-        print("\(report.uploads) uploads, \(report.pages) pages, \(report.chunks) chunks, \(report.objects) objects (\(report.bytes) bytes) freed.")
+        print("\(report.uploads) uploads, \(report.pages) pages, \(report.chunks) chunks, \(report.objects) objects (\(report.bytes) bytes) freed, \(report.compacted) objects written anew without what was dead in them.")
     }
 }
