@@ -37,7 +37,12 @@ import Testing
         func write(_ at: Int, _ count: Int) throws {
             trail.append("write \(at) \(count)")
             var piece = [UInt8](repeating: 0, count: count)
-            for index in piece.indices { piece[index] = UInt8.random(in: 1...255, using: &random) }
+            piece.withUnsafeMutableBytes { bytes in
+                for at in stride(from: 0, to: count, by: 8) {
+                    let word = random.next() | 0x0101_0101_0101_0101        // no byte is 0: what is lost is seen
+                    withUnsafeBytes(of: word) { bytes[at..<min(count, at + 8)].copyBytes(from: $0.prefix(count - at)) }
+                }
+            }
             try piece.withUnsafeBytes { try system!.write(handle, offset: Int64(at), $0) }
             if bytes.count < at + count { bytes += [UInt8](repeating: 0, count: at + count - bytes.count) }
             bytes.replaceSubrange(at..<at + count, with: piece)
@@ -116,14 +121,17 @@ import Testing
         }
 
         private func content(of manifest: Manifest) throws -> [UInt8] {
-            try manifest.chunks.flatMap { chunk -> [UInt8] in
-                guard !chunk.isHole else { return [UInt8](repeating: 0, count: Int(chunk.length)) }
-                let open = try #require(tree.cache.open(chunk))
+            var bytes: [UInt8] = []
+            for chunk in manifest.chunks {
                 var part = [UInt8](repeating: 0, count: Int(chunk.length))
-                #expect(pread(open.fileDescriptor, &part, part.count, off_t(open.offset)) == part.count)
-                #expect(SHA256.hash(part) == chunk.hash)
-                return part
+                if !chunk.isHole {
+                    let open = try #require(tree.cache.open(chunk))
+                    #expect(pread(open.fileDescriptor, &part, part.count, off_t(open.offset)) == part.count)
+                    #expect(SHA256.hash(part) == chunk.hash)
+                }
+                bytes += part
             }
+            return bytes
         }
 
         func check() throws {
@@ -150,7 +158,7 @@ import Testing
             let editing = try Editing(Splitmix(state: random.next()))
             try editing.write(0, 9_000_000)
             let places = (0..<4).map { _ in editing.draw(0..<9_000_000) }
-            for _ in 0..<120 {
+            for number in 0..<120 where number < 40 || cuts < 2 || Date() < end {
                 do { try await step(editing, places) } catch {
                     Issue.record("\(error) after \(editing.trail.suffix(12))")
                     throw error
@@ -243,7 +251,7 @@ import Testing
     @Test func aFileDoesNotFallApart() async throws {
         let editing = try Editing(seeded())
         try editing.write(0, 8 << 20)
-        for _ in 0..<60 {
+        for _ in 0..<40 {
             try editing.write(editing.draw(0..<8 << 20 - 5000), 4096)
             try editing.cut()
             try await editing.answer()

@@ -79,8 +79,7 @@ import Testing
         let (attributes, open) = try system!.create(.root, "f", mode: 0o644, flags: O_RDWR, caller: caller)
         try bytes.withUnsafeBytes { try system!.write(open.handle, offset: 0, $0) }
         try system!.flush(open.handle)
-        let sent = try #require(try system!.tree.lock.withLock { try Batch.cut(system!.tree, Namespace.home) })
-        _ = try await LocalReplica.answer(sent, system!.tree)
+        try await LocalReplica.answerAll(system!.tree)
         if let call {
             let inode = try #require(system!.tree.inodes[attributes.inode])
             try system!.changing(inode) { file throws(FileSystemError) in

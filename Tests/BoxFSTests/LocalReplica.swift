@@ -27,6 +27,11 @@ enum LocalReplica {
         return MountedFileSystem(tree: tree, options: options, fetcher: NothingElsewhere())
     }
 
+    /// The server has all that was written. Nothing of it is left in the caller's hands, who may close the replica.
+    static func answerAll(_ tree: Tree) async throws {
+        if let batch = try tree.lock.withLock({ try Batch.cut(tree, Namespace.home) }) { _ = try await answer(batch, tree) }
+    }
+
     /// Seals a batch as when it is sent, and forgets what the log says of it as when it is answered.
     /// - Returns: what the server has of each file.
     static func answer(_ batch: Batch, _ tree: Tree) async throws -> [Manifest] {
