@@ -93,11 +93,15 @@ import Testing
             takeBack()
             trail.append("restart")
             try system!.flush(handle)
-            system!.release(handle)
-            try LocalReplica.close(&system)
+            try end()
             system = try LocalReplica.open(folder, namespace, isNew: false)
             inode = try system!.lookup(.root, "f").inode
             handle = try system!.open(inode, flags: O_RDWR, caller: caller).handle
+        }
+
+        func end() throws {
+            system!.release(handle)
+            try LocalReplica.close(&system)
         }
 
         /// Whole files by the chunks that they share, or by their bytes.
@@ -166,8 +170,7 @@ import Testing
                 cuts = max(cuts, try editing.file().slots.cuts.count)
             }
             editing.takeBack()
-            editing.system!.release(editing.handle)
-            try LocalReplica.close(&editing.system)
+            try editing.end()
         } while Date() < end
         #expect(cuts > 1, "some slots were parted")
     }
@@ -219,8 +222,7 @@ import Testing
         try editing.cut()
         #expect(try #require(try await editing.answer()).chunks.count == 5)
         try editing.check()
-        editing.system!.release(editing.handle)
-        try LocalReplica.close(&editing.system)
+        try editing.end()
     }
 
     /// Where no chunk is left there is no manifest either: the rows alone tell where slots begin.
@@ -243,8 +245,7 @@ import Testing
             try editing.check()
             #expect(try editing.file().slots.cuts.count == 2)
         }
-        editing.system!.release(editing.handle)
-        try LocalReplica.close(&editing.system)
+        try editing.end()
     }
 
     /// However often other places are edited, 4 MiB have 16 chunks at most.
@@ -263,8 +264,7 @@ import Testing
         try editing.restart()
         try editing.check()
         #expect(try editing.file().slots.cuts == slots.cuts)
-        editing.system!.release(editing.handle)
-        try LocalReplica.close(&editing.system)
+        try editing.end()
     }
 
     /// Format 6: rows named slots by number.
@@ -272,15 +272,13 @@ import Testing
         let editing = try Editing(seeded())
         try editing.write(0, 9_000_000)
         try editing.system!.flush(editing.handle)
-        editing.system!.release(editing.handle)
-        try LocalReplica.close(&editing.system)
+        try editing.end()
         try DatabaseQueue(path: editing.folder + "/replica.db").writeWithoutTransaction { try $0.execute(sql: "\(LocalReplica.undoFormat7); PRAGMA user_version = 6") }
         guard !isDamaged else { return try repair(editing) }
         editing.system = try LocalReplica.open(editing.folder, editing.namespace, isNew: false)
         editing.handle = try editing.system!.open(editing.inode, flags: O_RDWR, caller: editing.caller).handle
         try editing.check()
-        editing.system!.release(editing.handle)
-        try LocalReplica.close(&editing.system)
+        try editing.end()
     }
 
     private func repair(_ editing: Editing) throws {

@@ -118,7 +118,7 @@ struct ReplicaRepair {
             defer { try? queue.close() }
             try queue.inDatabase { database in
                 try? database.execute(sql: "PRAGMA locking_mode = EXCLUSIVE")
-                for row in rows(database, "segments", "*", key: "1,2") {
+                for row in rows(database, "segments", "*", key: "1,2") {     // the second is `slot` before format 7
                     guard let segment = try? SegmentRow(row) else { continue }
                     segments[row[0], default: [:]][segment.start] = segment
                 }

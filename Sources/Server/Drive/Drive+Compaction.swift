@@ -45,9 +45,7 @@ extension Drive {
         } catch { throw Self.translated(error) }
         let time = now()
         try await write(.ordered) { [moved, places] sql in
-            try sql.execute(
-                "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
-                [.text(places[0].object), .int(places.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
+            try Self.note(places, sql, time)
             for (chunk, place) in zip(moved, places) {
                 try sql.execute(
                     "UPDATE chunks SET object = $1, byte_offset = $2 WHERE hash = $3 AND object = $4",

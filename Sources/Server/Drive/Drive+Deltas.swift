@@ -51,10 +51,14 @@ extension Drive {
         return try await write(.ordered) { sql in
             _ = try Self.beginUpload(sql, session, namespace, upload, time)
             let isKept = try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(made.hash)]) == nil
-            if isKept, isCut, try sql.first("SELECT 1 FROM objects WHERE name = $1", [.text(made.location.object)]) == nil {
-                throw DriveError.notFound("The base is gone.")      // gc came between
+            if isKept {
+                if !isCut {
+                    try Self.note([made.location], sql, time)
+                } else if try sql.first("SELECT 1 FROM objects WHERE name = $1", [.text(made.location.object)]) == nil {
+                    throw DriveError.notFound("The base is gone.")      // gc came between
+                }
+                try Self.place([made.hash: made.location], sql, time)
             }
-            if isKept { try Self.place([made.hash: made.location], isNew: !isCut, sql, time) }
             try sql.execute("""
                 INSERT INTO upload_chunks (upload, hash, length, is_stored, is_needed) VALUES ($1, $2, $3, 1, 1)
                 ON CONFLICT (upload, hash) DO UPDATE SET is_stored = 1

@@ -163,6 +163,7 @@ extension Drive {
         _ references: [ChunkReference], placed: [ChunkHash: ChunkLocation], in upload: UploadID, _ time: Timestamp
     ) async throws(DriveError) {
         try await write(.ordered) { sql in
+            try Self.note(Array(placed.values), sql, time)
             try Self.place(placed, sql, time)
             for reference in references {
                 if try placed[reference.hash] == nil && sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(reference.hash)]) == nil {
@@ -174,14 +175,16 @@ extension Drive {
         }
     }
 
-    /// Writes the rows of an object and the chunks that it holds.
-    static func place(_ placed: [ChunkHash: ChunkLocation], isNew: Bool = true, _ sql: any SQLConnection, _ time: Timestamp) throws {
-        guard let object = placed.values.first?.object else { return }
-        if isNew {
-            try sql.execute(
-                "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
-                [.text(object), .int(placed.values.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
-        }
+    /// Writes the row of a new object, which holds these.
+    static func note(_ held: [ChunkLocation], _ sql: any SQLConnection, _ time: Timestamp) throws {
+        guard let object = held.first?.object else { return }
+        try sql.execute(
+            "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)",
+            [.text(object), .int(held.reduce(0) { $0 + UInt64($1.length) }), .time(time)])
+    }
+
+    /// Writes the rows of chunks in objects that have theirs.
+    static func place(_ placed: [ChunkHash: ChunkLocation], _ sql: any SQLConnection, _ time: Timestamp) throws {
         for (hash, location) in placed {
             try sql.execute("""
                 INSERT INTO chunks (hash, length, object, byte_offset, reference_count, arrived) VALUES ($1, $2, $3, $4, 0, $5)

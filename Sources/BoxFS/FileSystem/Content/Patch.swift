@@ -82,18 +82,14 @@ struct Patch: Sendable {
     func parts(length: Int, atMost count: Int) -> [Range<Int>] {
         let whole = [0..<length]
         guard length >= Self.minimumSplitBytes else { return whole }
-        var edited: [Range<Int>] = []
+        var edited = RangeSet<Int>()
         for piece in pieces where piece.start < length {
             var range = piece.start / Self.grainBytes * Self.grainBytes..<min(length, (piece.end + Self.grainBytes - 1) / Self.grainBytes * Self.grainBytes)
             if length - range.upperBound < Self.grainBytes { range = range.lowerBound..<length }
-            if let last = edited.last, range.lowerBound <= last.upperBound {
-                edited[edited.count - 1] = last.lowerBound..<max(last.upperBound, range.upperBound)
-            } else {
-                edited.append(range)
-            }
+            edited.insert(contentsOf: range)
         }
-        guard Double(edited.reduce(0) { $0 + $1.count }) <= Double(length) * Self.maximumEditedShare else { return whole }
-        let borders = Set(edited.flatMap { [$0.lowerBound, $0.upperBound] } + [0, length]).sorted()
+        guard Double(edited.ranges.reduce(0) { $0 + $1.count }) <= Double(length) * Self.maximumEditedShare else { return whole }
+        let borders = Set(edited.ranges.flatMap { [$0.lowerBound, $0.upperBound] } + [0, length]).sorted()
         let parts = zip(borders, borders.dropFirst()).map { $0..<$1 }
         return parts.count <= count ? parts : whole
     }
