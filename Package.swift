@@ -71,17 +71,18 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings),
-        .testTarget(name: "BoxFSTests", dependencies: ["BoxFS", "Shared"], swiftSettings: settings),
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
+        .testTarget(name: "BoxFSTests", dependencies: ["BoxFS", "Shared", "TestSupport"], swiftSettings: settings),
         .testTarget(
             name: "ServerTests",
             dependencies: [
-                "BoxFS", "ChunkCache", "Server", "Shared", .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                "BoxFS", "ChunkCache", "Server", "Shared", "TestSupport", .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: settings),
-        .testTarget(name: "ChunkCacheTests", dependencies: ["ChunkCache", "Shared"], swiftSettings: settings),
+        .testTarget(name: "ChunkCacheTests", dependencies: ["ChunkCache", "Shared", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "SharedTests", dependencies: ["Shared"], swiftSettings: settings),
         .systemLibrary(name: "CXattr", path: "Tests/CXattr"),
-        .testTarget(name: "EndToEndTests", dependencies: ["CXattr", "Shared"], swiftSettings: settings),
+        .testTarget(name: "EndToEndTests", dependencies: ["CXattr", "Shared", "TestSupport"], swiftSettings: settings),
     ],
     swiftLanguageModes: [.v6]
 )

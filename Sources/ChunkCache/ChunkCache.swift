@@ -111,7 +111,7 @@ public final class ChunkCache: Sendable {
         let opened = OpenFile(descriptor)
         guard let mark = FileMark(descriptor) else { return nil }
         if mark != known.mark {
-            guard ChunkFiles.hash(descriptor, from: offset, count: Int(reference.length)) == reference.hash,
+            guard SHA256.hash(descriptor, from: offset, count: Int(reference.length)) == reference.hash,
                   mark.size == Int64(reference.length) || known.place != nil else {
                 foundDamaged(reference.hash, known)
                 return nil

@@ -3,6 +3,7 @@ import Glibc
 import GRDB
 import Shared
 import Testing
+import TestSupport
 @testable import BoxFS
 
 /// A file of some MiB under random edits in place, other writes, commits and restarts, against an array of bytes; and where its chunks begin
@@ -12,7 +13,7 @@ import Testing
     private final class Editing {
         let folder = FileManager.default.temporaryDirectory.path + "/boxfs-edit-\(UUID().uuidString)", namespace = NamespaceID.make()
         let caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
-        var random: Splitmix
+        var random: SeededGenerator
         var system: MountedFileSystem?
         var inode = InodeNumber.root, handle: HandleID
         var bytes: [UInt8] = []
@@ -20,14 +21,22 @@ import Testing
         /// What is being sent, and what it was when it was cut.
         var sending: (batch: Batch, bytes: [UInt8])?
 
-        init(_ random: Splitmix) throws {
+        /// - Parameter diskMegabytes: the size of a file system of its own for the state folder (tmpfs; needs root).
+        init(_ random: SeededGenerator, diskMegabytes: Int? = nil) throws {
             self.random = random
+            if let diskMegabytes {
+                try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+                try #require(Glibc.mount("disk", folder, "tmpfs", 0, "size=\(diskMegabytes)m,mode=700") == 0, "mounting a tmpfs: errno \(errno)")
+            }
             let system = try LocalReplica.open(folder, namespace, isNew: true)
             let (attributes, open) = try system.create(.root, "f", mode: 0o644, flags: O_RDWR, caller: caller)
             (self.system, inode, handle) = (system, attributes.inode, open.handle)
         }
 
-        deinit { try? FileManager.default.removeItem(atPath: folder) }
+        deinit {
+            umount2(folder, Int32(MNT_DETACH))
+            try? FileManager.default.removeItem(atPath: folder)
+        }
 
         var tree: Tree { system!.tree }
         func file() throws -> FileContent { try tree.lock.withLock { () throws(FileSystemError) in try tree.content(of: tree.inode(inode)) } }
@@ -149,17 +158,11 @@ import Testing
         }
     }
 
-    private func seeded() -> Splitmix {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap(UInt64.init) ?? .random(in: 0...UInt64.max)
-        print("BOXFS_SEED=\(seed)")
-        return Splitmix(state: seed)
-    }
-
     @Test func theBytesStayRight() async throws {
-        var random = seeded(), cuts = 0
+        var random = SeededGenerator(), cuts = 0
         let end = Date().addingTimeInterval(6)
         repeat {
-            let editing = try Editing(Splitmix(state: random.next()))
+            let editing = try Editing(SeededGenerator(state: random.next()))
             try editing.write(0, 9_000_000)
             let places = (0..<4).map { _ in editing.draw(0..<9_000_000) }
             for number in 0..<120 where number < 40 || cuts < 2 || Date() < end {
@@ -201,7 +204,7 @@ import Testing
 
     /// Of a place that is edited again and again little is sealed, hashed and sent.
     @Test func theSecondEditConcernsAShortChunk() async throws {
-        let editing = try Editing(seeded())
+        let editing = try Editing(SeededGenerator())
         try editing.write(0, 12 << 20)
         try editing.cut()
         var known = Set(try #require(try await editing.answer()).chunks)
@@ -227,7 +230,7 @@ import Testing
 
     /// Where no chunk is left there is no manifest either: the rows alone tell where slots begin.
     @Test func bordersOutliveTheChunks() throws {
-        let editing = try Editing(seeded())
+        let editing = try Editing(SeededGenerator())
         try editing.write(0, 4 << 20)
         func slots<T>(_ body: (FileContent) -> T) throws -> T {
             let file = try editing.file()
@@ -250,7 +253,7 @@ import Testing
 
     /// However often other places are edited, 4 MiB have 16 chunks at most.
     @Test func aFileDoesNotFallApart() async throws {
-        let editing = try Editing(seeded())
+        let editing = try Editing(SeededGenerator())
         try editing.write(0, 8 << 20)
         for _ in 0..<40 {
             try editing.write(editing.draw(0..<8 << 20 - 5000), 4096)
@@ -267,9 +270,37 @@ import Testing
         try editing.end()
     }
 
+    /// A write over a whole slot needs nothing of what is there; if it fails, on a full disk or for want of the next slot's chunk, that is there yet.
+    @Test(arguments: [false, true]) func aWriteThatFailsTakesNothingAway(isDiskFull: Bool) async throws {
+        let editing = try Editing(SeededGenerator(), diskMegabytes: isDiskFull ? 40 : nil), cache = editing.tree.cache
+        try editing.write(0, 8 << 20)
+        try editing.cut()
+        let chunks = try #require(try await editing.answer()).chunks, ballast = editing.folder + "/ballast"
+        if isDiskFull {
+            for chunk in chunks { cache.claimUnsent(chunk.hash) }
+            let file = open(ballast, O_WRONLY | O_CREAT, 0o600), zeros = [UInt8](repeating: 0, count: 1 << 20)
+            while Glibc.write(file, zeros, zeros.count) > 0 {}
+            close(file)
+        } else {
+            cache.dropClean(except: [chunks[0].hash])
+        }
+        let before = editing.bytes
+        #expect(throws: FileSystemError.self) { try editing.write(0, isDiskFull ? 4 << 20 : 6 << 20) }
+        if isDiskFull { #expect(throws: FileSystemError.self) { try editing.write(4 << 20, 9 << 20) } }
+        let slots = try editing.file().slots
+        #expect(slots.count == 2 && slots.compactMap(\.chunk) == chunks)
+        editing.bytes = Array(before.prefix(4_000_000))
+        #expect(try editing.read(editing.handle).starts(with: editing.bytes))
+        unlink(ballast)
+        try editing.write(0, 8 << 20)
+        try editing.check()
+        cache.markSent(chunks.map(\.hash))
+        try editing.end()
+    }
+
     /// Format 6: rows named slots by number.
     @Test(arguments: [false, true]) func aReplicaOfTheFormatBeforeIsRead(isDamaged: Bool) throws {
-        let editing = try Editing(seeded())
+        let editing = try Editing(SeededGenerator())
         try editing.write(0, 9_000_000)
         try editing.system!.flush(editing.handle)
         try editing.end()

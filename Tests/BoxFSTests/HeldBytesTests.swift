@@ -3,6 +3,7 @@ import Glibc
 import GRDB
 import Shared
 import Testing
+import TestSupport
 @testable import BoxFS
 
 /// Few bytes lie in the row of their segment and not in a file of their own.
@@ -57,9 +58,7 @@ import Testing
     /// Writes, cuts, holes, commits that freeze, and processes that die, against an array of bytes.
     @Test func itHoldsWhatWasWritten() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap(UInt64.init) ?? .random(in: 0...UInt64.max)
-        print("BOXFS_SEED=\(seed)")
-        var random = Splitmix(state: seed)
+        var random = SeededGenerator()
         var system: MountedFileSystem? = try mount(isNew: true), right: [UInt8] = []
         var handle = try system!.create(.root, "f", mode: 0o644, flags: O_RDWR, caller: caller).1.handle
         for step in 0..<600 {

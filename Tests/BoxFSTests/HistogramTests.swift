@@ -1,17 +1,13 @@
 import Foundation
+import Glibc
 import Testing
+import TestSupport
 @testable import BoxFS
 
 /// Histograms beside the sorted durations that they counted. `BOXFS_SEED` repeats a run.
 @Suite struct HistogramTests {
-    static func seeded(_ name: String) -> Splitmix {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap(UInt64.init) ?? .random(in: 0...UInt64.max)
-        print("\(name): BOXFS_SEED=\(seed)")
-        return Splitmix(state: seed)
-    }
-
     /// Durations of all sizes: as many of a nanosecond as of a second.
-    static func durations(_ count: Int, _ random: inout Splitmix) -> [UInt64] {
+    static func durations(_ count: Int, _ random: inout SeededGenerator) -> [UInt64] {
         (0..<count).map { _ in UInt64.random(in: 0...UInt64.max, using: &random) >> UInt64.random(in: 25...63, using: &random) }
     }
 
@@ -29,7 +25,7 @@ import Testing
     }
 
     @Test func percentilesAreThoseOfTheSortedDurations() {
-        var random = Self.seeded("percentiles")
+        var random = SeededGenerator("percentiles")
         for count in [1, 2, 3, 10, 99, 100, 101, 5000] {
             let histogram = Histogram(), durations = Self.durations(count, &random)
             for duration in durations { histogram.add(duration) }
@@ -44,7 +40,7 @@ import Testing
     }
 
     @Test func nothingIsLostAmongThreads() {
-        var random = Self.seeded("threads")
+        var random = SeededGenerator("threads")
         let histogram = Histogram(), parts = (0..<8).map { _ in Self.durations(20_000, &random) }
         DispatchQueue.concurrentPerform(iterations: parts.count) { part in
             for duration in parts[part] { histogram.add(duration) }
@@ -56,7 +52,7 @@ import Testing
     }
 
     @Test func aDifferenceIsWhatCameSince() {
-        var random = Self.seeded("difference")
+        var random = SeededGenerator("difference")
         let histogram = Histogram(), before = Self.durations(500, &random), after = Self.durations(500, &random)
         before.forEach(histogram.add)
         let earlier = histogram.counts
@@ -107,6 +103,20 @@ import Testing
         #expect(!takes(folder, "read", "a/bc") && !takes(folder, "read", "a") && !takes(folder, "read", nil))
         #expect(takes(TraceFilter(operations: ["read"]), "read", nil) && !takes(TraceFilter(operations: ["read"]), "write", "a"))
         #expect(takes(TraceFilter(minimumNanoseconds: 5), "read", nil) && !takes(TraceFilter(minimumNanoseconds: 6), "read", nil))
+    }
+
+    @Test func whatIsChargedWithinAChargeCountsOnce() {
+        let account = request(.fsync, 1), start = Clock.now(), histogram = Histogram()
+        account.during {
+            RequestAccount.chargeCurrent(.disk, histogram) {
+                usleep(2_000)
+                RequestAccount.chargeCurrent(.log) { usleep(5_000) }
+                account.charge(.lock) { RequestAccount.chargeCurrent(.log) { usleep(5_000) } }
+            }
+        }
+        let elapsed = Clock.now() - start, times = Dictionary(uniqueKeysWithValues: account.waits.map { ($0.cause, $0.nanoseconds) })
+        #expect(times[.disk]! >= 2_000_000 && times[.log]! >= 10_000_000 && times.values.reduce(0, +) <= elapsed)
+        #expect(histogram.counts.sum >= 12_000_000)
     }
 
     @Test func theTableOfRecentRequestsIsBounded() {

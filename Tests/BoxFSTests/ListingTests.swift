@@ -3,6 +3,7 @@ import GRDB
 import Glibc
 import Shared
 import Testing
+import TestSupport
 @testable import BoxFS
 
 /// Listings of the server reach the replica by a short way when they are new: the rows are those of the long way. `BOXFS_SEED` repeats a run.
@@ -34,7 +35,7 @@ import Testing
         }
     }
 
-    private static func node(_ random: inout Splitmix, _ sequence: Int64) -> Node {
+    private static func node(_ random: inout SeededGenerator, _ sequence: Int64) -> Node {
         func time() -> Timestamp { Timestamp(nanoseconds: Int64.random(in: 0...Int64.max / 4, using: &random)) }
         let kind = [FileType.regular, .regular, .regular, .directory, .symlink, .fifo].randomElement(using: &random)!
         var node = Node(
@@ -56,7 +57,7 @@ import Testing
     }
 
     @Test func newEntriesAreWrittenAsByTheFeed() throws {
-        var random = HistogramTests.seeded("listing")
+        var random = SeededGenerator("listing")
         for round in 0..<5 {
             let short = try World(), long = try World()
             defer { for world in [short, long] { try? FileManager.default.removeItem(atPath: world.folder) } }
@@ -98,7 +99,7 @@ import Testing
     @Test func theKernelHearsOfNewNamesWhereItMayRemember() throws {
         let world = try World()
         defer { try? FileManager.default.removeItem(atPath: world.folder) }
-        var random = HistogramTests.seeded("events")
+        var random = SeededGenerator("events")
         let tree = world.system.tree
         let folder = try world.system.mkdir(.root, "folder", mode: 0o755, caller: Caller(uid: 0, gid: 0, pid: 1, umask: 0)).inode
         func list(_ name: String) throws -> Int {

@@ -4,6 +4,7 @@ import GRDB
 import Shared
 import Synchronization
 import Testing
+import TestSupport
 @testable import BoxFS
 
 /// The file system unmounted, with room for four inodes in memory: what the kernel still knows must come back from its row as it
@@ -12,9 +13,7 @@ import Testing
     struct File { var inode: InodeNumber, bytes: [UInt8], mode: UInt32, lookups: UInt64 }
 
     @Test func inodesLeaveMemoryAndComeBack() throws {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap(UInt64.init) ?? .random(in: 0...UInt64.max)
-        print("BOXFS_SEED=\(seed)")
-        var random = Splitmix(state: seed)
+        var random = SeededGenerator()
         let folder = FileManager.default.temporaryDirectory.path + "/boxfs-resident-\(UUID().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let system = try Self.fileSystem(folder, residentCount: 4), tree = system.tree
@@ -118,16 +117,4 @@ final class NothingElsewhere: MissingFetcher {
     var acknowledgedLog: Int64 { 0 }
     func isUploaded(_ inode: InodeNumber) -> Bool { false }
     var quota: (limit: UInt64?, used: UInt64) { (nil, 0) }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Splitmix: RandomNumberGenerator {
-    var state: UInt64
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
 }

@@ -5,6 +5,7 @@ import GRDB
 import Shared
 import Synchronization
 import Testing
+import TestSupport
 @testable import BoxFS
 
 /// A program writes a file at the moment at which a change of it comes from elsewhere: what was written stays until the server
@@ -66,9 +67,7 @@ import Testing
 
     @Test(arguments: [false, true]) func aWriteIsNotOvertaken(byPages: Bool) throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap(UInt64.init) ?? .random(in: 0...UInt64.max)
-        print("BOXFS_SEED=\(seed)")
-        var random = Splitmix(state: seed)
+        var random = SeededGenerator()
         let theirs = try [chunk(1), chunk(2)]
         var overtaken = 0
         for round in 0..<60 {

@@ -1,14 +1,13 @@
 import Foundation
 import Shared
 import Testing
+import TestSupport
 @testable import ChunkCache
 
 /// Random calls against a model that knows the claims. `BOXFS_SEED` repeats a run.
 @Suite struct CacheModelTests {
     @Test func limitAndClaimsHold() throws {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap(UInt64.init) ?? .random(in: 0...UInt64.max)
-        print("BOXFS_SEED=\(seed)")
-        var random = SeededGenerator(state: seed)
+        var random = SeededGenerator()
         let folder = CacheFolder(), limit: UInt64 = 200_000
         let bodies = (0..<40).map { Body($0, count: Int.random(in: 1...20_000, using: &random)) }
         var cache = try folder.cache(limit: limit)
@@ -24,7 +23,7 @@ import Testing
                     try cache.insert(body)
                     #expect(cache.usedBytes <= limit)
                 } catch { #expect(error as? ChunkCacheError == .full && isFull(), "step \(step)") }
-            case 40..<60: if let open = cache.open(body.reference) { #expect(ChunkFiles.hash(open.fileDescriptor, from: open.offset, count: body.bytes.count) == body.hash) }
+            case 40..<60: if let open = cache.open(body.reference) { #expect(SHA256.hash(open.fileDescriptor, from: open.offset, count: body.bytes.count) == body.hash) }
             case 60..<63:
                 let packed = (0..<Int.random(in: 1...6, using: &random)).map { _ in bodies.randomElement(using: &random)! }
                 try cache.adopt(packed)
@@ -82,7 +81,7 @@ import Testing
                     for turn in 0..<3000 {
                         let body = bodies[(turn * 7 + first) % bodies.count]
                         guard let open = cache.open(body.reference) else { continue }
-                        let hash = withExtendedLifetime(open) { ChunkFiles.hash(open.fileDescriptor, from: open.offset, count: body.bytes.count) }
+                        let hash = withExtendedLifetime(open) { SHA256.hash(open.fileDescriptor, from: open.offset, count: body.bytes.count) }
                         #expect(hash == body.hash)
                     }
                 }

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// Wall clocks are set, by hours and days, forwards and backwards, at the mounts and at the server: deadlines stay what they are, news go on,
 /// and nothing is lost.

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Shared
 import Testing
+import TestSupport
 
 /// Mounts of one account work at once on the same few names, while the network parts them and mounts and server die. When the storm is over
 /// all show one tree, and every content that somebody closed, and did not take back, is to be had.

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// One mount under a random load, while either side is killed and stopped and the network fails: nothing that was closed is lost, the server
 /// only ever holds trees that the mount had, and no call hangs. BOXFS_SEED repeats the draws, BOXFS_STORM_SECONDS says how long.

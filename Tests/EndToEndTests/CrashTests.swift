@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// Nothing that `close` returned for is lost, whoever is killed.
 @Suite(.serialized) struct CrashTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// The mount's own files are damaged: nothing unsent is lost, and what is said is right.
 @Suite(.serialized) struct DamagedStateTests {

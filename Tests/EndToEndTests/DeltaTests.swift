@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// A small edit of a large file travels as what it is.
 @Suite(.serialized) struct DeltaTests {

@@ -327,34 +327,3 @@ func eventually(_ what: String, seconds: Double = 20, _ condition: () throws -> 
         usleep(20_000)
     }
 }
-
-/// Random numbers that a printed seed brings back (SplitMix64, Steele et al. 2014).
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    /// BOXFS_SEED, or a new seed; printed before the first draw.
-    init(_ name: String) {
-        state = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
-        print("\(name): BOXFS_SEED=\(state)")
-    }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
-    mutating func bytes(_ count: Int) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        for index in stride(from: 0, to: count, by: 8) {
-            var word = next()
-            for at in index..<min(index + 8, count) {
-                bytes[at] = UInt8(truncatingIfNeeded: word)
-                word >>= 8
-            }
-        }
-        return bytes
-    }
-}

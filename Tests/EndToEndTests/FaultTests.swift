@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// Networks and servers that fail: no call hangs, what is here goes on working, and afterwards all goes on by itself.
 @Suite(.serialized) struct FaultTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// Disks that fill up: who writes is told, nothing that was there is lost, and with space again the work goes on.
 @Suite(.serialized) struct FullDiskTests {

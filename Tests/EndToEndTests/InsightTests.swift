@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// `boxfs stats`, `trace` and `why`: what they say of calls that are known.
 @Suite(.serialized) struct InsightTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// After many rounds of work and faults nothing is left over that was not there after a few. BOXFS_LEAK_ROUNDS says how many (1,000 in
 /// scripts/torture).

@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import TestSupport
 
 /// Links as people and programs use them: `boxfs link` on a mount, curl as the visitor.
 @Suite(.serialized) struct LinkTests {

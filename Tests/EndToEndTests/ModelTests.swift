@@ -2,6 +2,7 @@ import CXattr
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// Random calls on a mount and on a plain local folder give the same answers and the same tree. BOXFS_STEPS sets their number.
 @Suite(.serialized) struct ModelTests {

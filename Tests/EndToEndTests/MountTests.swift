@@ -2,6 +2,7 @@ import CXattr
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// What a program may rely on in one mount and across two; docs/SEMANTICS.md names these tests.
 @Suite(.serialized) struct MountTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// The power is cut at any point: what was synced, or answered by the server, is there with the right bytes.
 @Suite(.serialized) struct PowerCutTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// What a process did to a folder, as Tests/Preload/record.c wrote it down, and what a disk may hold of it after a power cut.
 ///

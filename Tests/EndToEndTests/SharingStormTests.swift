@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// Mounts of three accounts write into shared folders while roles change, people come and go, and mounts are away. Afterwards all members of
 /// a folder see the same, nobody else sees it, and no content that somebody closed is lost. `BOXFS_SEED` repeats the draws.

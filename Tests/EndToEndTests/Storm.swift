@@ -3,6 +3,7 @@ import Glibc
 import Shared
 import Synchronization
 import Testing
+import TestSupport
 
 // What tests of faults and storms share: how long they run, what went wrong, what the server holds, and who makes the trouble.
 

@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import TestSupport
 
 /// What a local disk does, call by call: the checks of Tests/SystemCalls pass on a local folder, and then on a mount.
 @Suite(.serialized) struct SystemCallTests {

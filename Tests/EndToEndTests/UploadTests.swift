@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// Large uploads that are interrupted.
 @Suite(.serialized) struct UploadTests {

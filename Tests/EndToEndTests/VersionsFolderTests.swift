@@ -2,6 +2,7 @@ import CXattr
 import Foundation
 import Glibc
 import Testing
+import TestSupport
 
 /// `.boxfs/versions`: what ordinary tools see of older versions.
 @Suite struct VersionsFolderTests {

@@ -1,6 +1,7 @@
 import Foundation
 import Shared
 import Testing
+import TestSupport
 @testable import Server
 
 /// Versions: what is kept, for how long, and how it comes back.
@@ -80,9 +81,7 @@ import Testing
 
     /// Random times of writing, ages and settings: each hour and each day keeps its last, whatever the order of the runs.
     @Test func retentionKeepsTheLastOfEachPeriod() {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
-        print("retentionKeepsTheLastOfEachPeriod: BOXFS_SEED=\(seed)")
-        var random = SeededGenerator(state: seed)
+        var random = SeededGenerator()
         let settings = RetentionSettings()
         let start: Int64 = 1_800_000_000
         var versions = (0..<3000).map { _ in start + Int64.random(in: 0..<120 * 86_400, using: &random) }.sorted()

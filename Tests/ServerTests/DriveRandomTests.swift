@@ -1,20 +1,8 @@
 import Foundation
 import Shared
 import Testing
+import TestSupport
 @testable import Server
-
-/// SplitMix64: short, and the same everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-}
 
 /// Thousands of operations of two devices, most of them out of date, many senseless. Afterwards, and on the way, every count is right,
 /// and a replica that only ever saw the feed shows the same tree. `BOXFS_SEED` repeats a run.
@@ -76,8 +64,7 @@ struct SeededGenerator: RandomNumberGenerator {
     }
 
     @Test func countsAndFeedHold() async throws {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
-        print("BOXFS_SEED=\(seed)")
+        let seed = SeededGenerator.seed()
         let fixture = try DriveFixture()
         try await fixture.account("ada")
         let devices = [try await fixture.device("ada", "desk"), try await fixture.device("ada", "lap")]

@@ -1,6 +1,7 @@
 import Foundation
 import Shared
 import Testing
+import TestSupport
 @testable import Server
 
 /// Trash, folders as of a time, mass changes.
@@ -177,8 +178,7 @@ import Testing
 
     /// Random trees and changes; the root as it was at random times. `BOXFS_SEED` repeats a run.
     @Test func randomTreesComeBack() async throws {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
-        print("randomTreesComeBack: BOXFS_SEED=\(seed)")
+        let seed = SeededGenerator.seed()
         let one = try await device()
         var settings = NamespaceSettings()
         (settings.versionSeconds, settings.guardFiles) = (0, 0)

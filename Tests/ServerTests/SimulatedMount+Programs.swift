@@ -4,6 +4,7 @@ import Glibc
 import GRDB
 import Shared
 import Testing
+import TestSupport
 @testable import BoxFS
 @testable import Server
 
@@ -43,7 +44,9 @@ extension SimulatedMount {
     private func content(of inode: InodeNumber) throws -> [UInt8] {
         let handle = try system.open(inode, flags: O_RDONLY, caller: caller).handle
         defer { system.release(handle) }
-        let most = 1 << 16, bytes = try system.readBytes(system.read(handle, offset: 0, count: most), count: most)
+        func read(_ most: Int) throws -> [UInt8] { try system.readBytes(system.read(handle, offset: 0, count: most), count: most) }
+        var bytes = try read(1 << 16)
+        if bytes.count == 1 << 16 { bytes = try read(4 << 20) }
         if !bytes.isEmpty, !written.hashes.contains(SHA256.hash(bytes)) { inventions.append("\(name) read \(Self.brief(bytes)), which nobody wrote") }
         return bytes
     }
@@ -148,15 +151,22 @@ extension SimulatedMount {
         held = []
     }
 
+    /// Makes a file that is long enough to be cut where it is edited in place.
+    func writeVast(_ path: String, again: Bool, _ random: SeededGenerator) throws {
+        guard try again || find(path).inode == nil else { return }
+        var random = random
+        try write(path, creates: true, random.bytes(1_300_000))
+    }
+
     /// Adds to a file, and closes it.
     func append(_ path: String, _ bytes: [UInt8]) throws { try edit(path, bytes, at: 1) }
 
     /// Overwrites a part of a file or adds to it, and closes it.
     /// - Parameter place: 0 is its beginning, 1 its end.
-    func edit(_ path: String, _ bytes: [UInt8], at place: Double) throws {
+    func edit(_ path: String, _ bytes: [UInt8], at place: Double, limit: Int = 40_000) throws {
         guard let inode = try find(path).inode else { return }
         let count = try content(of: inode).count, length = Int(Double(count) * place)
-        guard count < 40_000 else { return }
+        guard count < limit else { return }
         let file = HeldFile(handle: try system.open(inode, flags: O_WRONLY, caller: caller).handle, inode: inode, path: path, bytes: bytes)
         try write(bytes, to: file, offset: length)
         try close(file)

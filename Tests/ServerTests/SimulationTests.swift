@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import Shared
 import Testing
+import TestSupport
 @testable import BoxFS
 @testable import Server
 
@@ -19,10 +20,10 @@ import Testing
         return hasRoom ? "/dev/shm" : NSTemporaryDirectory()
     }()
     /// A run that is repeated tells its steps.
-    private let isTold = ProcessInfo.processInfo.environment["BOXFS_SEED"] != nil
+    private let isTold = SeededGenerator.given != nil
 
     /// What programs do: so many kinds of steps there are. `holding`: they hold files open for writing while all else goes on.
-    enum Programs: Int { case plain = 37, holding = 45, versatile = 57, editing = 60 }
+    enum Programs: Int { case plain = 37, holding = 45, versatile = 57, editing = 60, vast = 72 }
 
     /// Who takes part.
     struct Cast: Hashable, CustomTestStringConvertible {
@@ -64,8 +65,9 @@ import Testing
         Cast(count: 1, programs: .editing), Cast(count: 2), Cast(count: 3), Cast(count: 3, sharing: true), Cast(count: 2, programs: .holding),
         Cast(count: 4, programs: .holding), Cast(count: 3, programs: .editing),
         Cast(count: 2, programs: .versatile), Cast(count: 4, programs: .versatile), Cast(count: 3, sharing: true, programs: .versatile),
+        Cast(count: 1, programs: .vast), Cast(count: 2, programs: .vast),
     ]) func mountsConvergeInAnyOrder(cast: Cast) async throws {
-        let given = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) }
+        let given = SeededGenerator.given
         let end = Date(timeIntervalSinceNow: Self.seconds)
         var runs = 0, failedBefore = given == nil ? Self.failedBefore[cast] ?? [] : []
         repeat {
@@ -306,9 +308,25 @@ import Testing
         case 55: try await mount.attempt { try mount.rename(one, other, flags: 1) }
         case 56: try await mount.attempt { try mount.cut(one, to: 0) }
         case 57..<60: try await mount.attempt { try mount.edit(one, bytes, at: Double.random(in: 0...1, using: &random)) }
+        case 60..<72: try await vastStep(mount, number, kind, bytes, &random)
         default: _ = try mount.takeListing()
         }
         return kind
+    }
+
+    /// Two long files that stay what they are for a while, as each is edited in few places.
+    private func vastStep(_ mount: SimulatedMount, _ number: Int, _ kind: Int, _ bytes: [UInt8], _ random: inout SeededGenerator) async throws {
+        let one = "v\(Int.random(in: 0..<2, using: &random))", other = one == "v0" ? "v1" : "v0"
+        let draws = SeededGenerator(state: random.next()), length = Int.random(in: 0..<1_300_000, using: &random)
+        switch kind {
+        case 60: try await mount.attempt { try mount.writeVast(one, again: number.isMultiple(of: 4), draws) }
+        case 61: try await mount.attempt { try mount.cut(one, to: length) }
+        case 62: try await mount.attempt { try mount.copy(one, to: other, closes: number.isMultiple(of: 2)) }
+        case 63: try await mount.attempt { try mount.rename(one, other) }
+        default:
+            let place = Double(Int.random(in: 0..<4, using: &random)) / 4 + Double.random(in: 0..<0.01, using: &random)
+            try await mount.attempt { try mount.edit(one, bytes, at: place, limit: 4 << 20) }
+        }
     }
 
     private func check(_ mounts: [SimulatedMount], _ fixture: DriveFixture, _ seed: UInt64) async throws -> Bool {

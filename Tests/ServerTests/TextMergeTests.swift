@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import TestSupport
 @testable import Server
 
 /// Three-way merges beside git's own, and what counts as a text.
@@ -8,9 +9,7 @@ import Testing
 
     /// Hundreds of pairs of edits of one text: the same merge as `git merge-file`, or none where that finds a conflict. `BOXFS_SEED` repeats a run.
     @Test func mergesAsGitDoes() throws {
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
-        print("mergesAsGitDoes: BOXFS_SEED=\(seed)")
-        var random = SeededGenerator(state: seed)
+        var random = SeededGenerator()
         let folder = NSTemporaryDirectory() + "/boxfs-merge-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }

@@ -3,6 +3,7 @@ import Glibc
 import Shared
 import Synchronization
 import Testing
+import TestSupport
 @testable import BoxFS
 @testable import Server
 
@@ -115,7 +116,7 @@ import Testing
     @Test func eachCommitIsATreeThatWas() async throws {
         let (fixture, mounts, folder) = try await SimulationTests.mounts(["one"])
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let seed = ProcessInfo.processInfo.environment["BOXFS_SEED"].flatMap { UInt64($0) } ?? UInt64.random(in: 0...UInt64.max)
+        let seed = SeededGenerator.seed()
         var random = SeededGenerator(state: seed)
         let mount = mounts[0], program = Program(mount.system, random)
         _ = random.next()

@@ -79,7 +79,9 @@ final class Inode: @unchecked Sendable {
     }
 
     /// Whether the content was changed, or is just being changed, and no record of the log says so yet.
-    var hasUnloggedContent: Bool { changesUnderWay > 0 || file?.hasUnlogged ?? false }
+    var hasUnloggedContent: Bool { changesUnderWay > 0 || hasUnloggedWrites }
+    /// Whether the content was changed, and no record of the log says so yet.
+    var hasUnloggedWrites: Bool { file?.hasUnlogged ?? false }
 
     func touch(_ time: Timestamp) {
         modified = time

@@ -78,7 +78,7 @@ extension MountedFileSystem {
         switch name {
         case "user.boxfs.state":
             // The order matters: a row that came from the server may wait for the commit as well.
-            if inode.file?.hasUnlogged ?? false { return "memory" }
+            if inode.hasUnloggedWrites { return "memory" }
             if isUploaded { return "server" }
             if tree.hasUncommitted, inode.isDirty { return "memory" }
             return inode.contentLogged > 0 && inode.contentLogged <= tree.lastCut ? "uploading" : "local"

@@ -241,7 +241,7 @@ extension MountedFileSystem {
             case .bytes(let part): bytes += part
             case .file(let descriptor, let offset, let count):
                 let part = [UInt8](unsafeUninitializedCapacity: count) { buffer, done in
-                    done = max(0, pread(descriptor.rawValue, buffer.baseAddress, count, off_t(offset)))
+                    done = readAll(descriptor.rawValue, UnsafeMutableRawBufferPointer(buffer), at: Int(offset)) ? count : 0
                 }
                 guard part.count == count else { throw .io }
                 bytes += part

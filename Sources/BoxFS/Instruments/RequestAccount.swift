@@ -44,6 +44,8 @@ class RequestAccount: @unchecked Sendable {      // used by one thread at a time
     var made: UInt64?
     private(set) var waits: [Wait] = []
     private static let maximumWaits = 64
+    /// All waits' times, so that what is charged within a charged time counts once.
+    private var charged: UInt64 = 0
 
     init(_ call: RequestCall, thread: Int32) {
         self.call = call
@@ -51,6 +53,7 @@ class RequestAccount: @unchecked Sendable {      // used by one thread at a time
     }
 
     func add(_ wait: Wait) {
+        charged += wait.nanoseconds
         if wait.chunk == nil, let known = waits.firstIndex(where: { $0.cause == wait.cause && $0.chunk == nil }) {
             waits[known].nanoseconds += wait.nanoseconds
             waits[known].count += wait.count
@@ -79,22 +82,25 @@ class RequestAccount: @unchecked Sendable {      // used by one thread at a time
         try body()
     }
 
-    /// Charges the time that `body` takes.
+    /// Charges the time that `body` takes, but for what it charges itself.
     func charge<Result, Failure: Error>(_ cause: Wait.Cause, _ body: () throws(Failure) -> Result) throws(Failure) -> Result {
-        let start = Clock.now()
-        defer { add(Wait(cause: cause, nanoseconds: Clock.now() - start)) }
+        let start = Clock.now(), before = charged
+        defer { add(cause, Clock.now() - start, beside: charged - before) }
         return try body()
     }
 
-    /// Charges the time that `body` takes to the request of the calling thread, if it has one, and to `histogram`.
+    private func add(_ cause: Wait.Cause, _ time: UInt64, beside inner: UInt64) { add(Wait(cause: cause, nanoseconds: time - min(time, inner))) }
+
+    /// Charges the time that `body` takes, but for what it charges itself, to the request of the calling thread, if it has one, and all of it to
+    /// `histogram`.
     static func chargeCurrent<Result, Failure: Error>(
         _ cause: Wait.Cause, _ histogram: Histogram? = nil, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        let start = Clock.now()
+        let start = Clock.now(), account = current, before = account?.charged ?? 0
         defer {
             let time = Clock.now() - start
             histogram?.add(time)
-            current?.add(Wait(cause: cause, nanoseconds: time))
+            if let account { account.add(cause, time, beside: account.charged - before) }
         }
         return try body()
     }

@@ -132,13 +132,7 @@ extension FuseRequest {
             case .bytes(let bytes): bytes.withUnsafeBytes { UnsafeMutableRawBufferPointer(start: buffer + at, count: bytes.count).copyMemory(from: $0) }
             case .file(let file, let offset, let count):
                 try charge(.disk) { () throws(FileSystemError) in
-                    var done = 0
-                    while done < count {
-                        let part = pread(file.rawValue, buffer + at + done, count - done, off_t(offset) + done)
-                        if part < 0, errno == EINTR { continue }
-                        guard part > 0 else { throw .io }   // shorter than its chunk: never answered with zeros
-                        done += part
-                    }
+                    try readFully(file.rawValue, UnsafeMutableRawBufferPointer(start: buffer + at, count: count), at: Int(offset))
                 }
             }
             at += piece.count

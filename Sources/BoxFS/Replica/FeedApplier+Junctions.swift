@@ -83,7 +83,7 @@ extension Tree {
     }
 
     func hasUnsent(_ namespace: Namespace) throws(FileSystemError) -> Bool {
-        if inodes.values.contains(where: { $0.namespace == namespace.number && $0.file?.hasUnlogged ?? false }) { return true }
+        if inodes.values.contains(where: { $0.namespace == namespace.number && $0.hasUnloggedWrites }) { return true }
         return try database.read { try Int64.fetchOne($0, sql: "SELECT 1 FROM log WHERE namespace = ? LIMIT 1", arguments: [namespace.number]) } != nil
     }
 }

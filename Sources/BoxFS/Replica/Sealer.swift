@@ -88,7 +88,7 @@ enum Sealer {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw .io }
         if status.st_size != segment.length, ftruncate(descriptor, off_t(segment.length)) != 0 { throw .io }
-        let hash = try hash(descriptor, count: segment.length)
+        guard let hash = SHA256.hash(descriptor, count: segment.length) else { throw .io }
         if segment.replacesSynced {
             guard fdatasync(descriptor) == 0 else { throw .io }
             try segment.store.syncDirectory()
@@ -170,14 +170,5 @@ enum Sealer {
             for part in parts { hasher.update(UnsafeRawBufferPointer(part)) }
             return hasher.finish()
         }
-    }
-
-    private static func hash(_ descriptor: Int32, count: Int) throws(FileSystemError) -> ChunkHash {
-        var hasher = SHA256()
-        try DirectFile.forEachPart(of: count) { part, start throws(FileSystemError) in
-            try readFully(descriptor, part, at: start)
-            hasher.update(UnsafeRawBufferPointer(part))
-        }
-        return hasher.finish()
     }
 }

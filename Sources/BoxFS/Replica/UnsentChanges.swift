@@ -43,7 +43,7 @@ extension Tree {
     func unsentChanges(of namespace: Namespace) throws(FileSystemError) -> UnsentChanges {
         let records = Batch.withoutTemporaries(try database.read { try LogRecord.fetch($0, namespace.number, limit: .max) })
         var unsent = UnsentChanges(), files: Set<InodeNumber> = [], created: Set<NodeID> = [], said: Set<String> = []
-        for inode in inodes.values where inode.namespace == namespace.number && inode.file?.hasUnlogged ?? false { files.insert(inode.number) }
+        for inode in inodes.values where inode.namespace == namespace.number && inode.hasUnloggedWrites { files.insert(inode.number) }
         for record in records {
             switch record.kind {
             case .content: files.insert(record.inode)

@@ -85,7 +85,7 @@ final class Remote: Sendable {
 
     private static func bytes(of chunk: OpenChunk, _ range: Range<Int>) throws(RemoteError) -> [UInt8] {
         let bytes = [UInt8](unsafeUninitializedCapacity: range.count) { buffer, count in
-            count = max(0, pread(chunk.fileDescriptor, buffer.baseAddress, range.count, off_t(chunk.offset + range.lowerBound)))
+            count = readAll(chunk.fileDescriptor, UnsafeMutableRawBufferPointer(buffer), at: chunk.offset + range.lowerBound) ? range.count : 0
         }
         guard bytes.count == range.count else { throw .invalidAnswer("a chunk file is shorter than its chunk") }
         return bytes

@@ -45,6 +45,6 @@ extension ChunkCache {
         // From the disk, not from the kernel's memory, and without pushing out what is in there.
         posix_fadvise(descriptor, off_t(offset), off_t(chunk.length), POSIX_FADV_DONTNEED)
         defer { posix_fadvise(descriptor, off_t(offset), off_t(chunk.length), POSIX_FADV_DONTNEED) }
-        return ChunkFiles.hash(descriptor, from: offset, count: Int(chunk.length)) != hash
+        return SHA256.hash(descriptor, from: offset, count: Int(chunk.length)) != hash
     }
 }

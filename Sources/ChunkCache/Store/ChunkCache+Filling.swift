@@ -70,7 +70,7 @@ extension ChunkCache {
         let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return }
         defer { close(descriptor) }
-        guard let hash = ChunkFiles.hash(descriptor, count: Int(mark.size)) else { return }
+        guard let hash = SHA256.hash(descriptor, count: Int(mark.size)) else { return }
         let reference = ChunkReference(hash: hash, length: UInt32(mark.size))
         if state.withLock({ $0.holds(reference) }) { return }
         try? publish(path, reference, claims: 0)
@@ -84,7 +84,7 @@ extension ChunkCache {
         defer { close(descriptor) }
         guard let mark = FileMark(descriptor) else { return false }
         guard mark.size >= Int64(offset) + Int64(reference.length) else { return true }
-        return ChunkFiles.hash(descriptor, from: offset, count: Int(reference.length)).map { $0 != reference.hash } ?? false
+        return SHA256.hash(descriptor, from: offset, count: Int(reference.length)).map { $0 != reference.hash } ?? false
     }
 
     /// The file that stays may never have been synced, while the one that goes was. A pack was.

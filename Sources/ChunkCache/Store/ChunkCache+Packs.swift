@@ -98,7 +98,7 @@ public struct ChunkFile: Sendable {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }
-        return ChunkFiles.hash(descriptor, from: offset, count: length)
+        return SHA256.hash(descriptor, from: offset, count: length)
     }
 }
 

@@ -51,20 +51,4 @@ enum ChunkFiles {
         }
         return found
     }
-
-    /// The SHA-256 of `count` bytes of the file; nil if it is shorter or cannot be read.
-    static func hash(_ descriptor: Int32, from start: Int = 0, count: Int) -> ChunkHash? {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: min(max(count, 1), 1 << 18), alignment: 4096)
-        defer { buffer.deallocate() }
-        var hasher = SHA256()
-        var at = 0
-        while at < count {
-            let done = pread(descriptor, buffer.baseAddress, min(buffer.count, count - at), off_t(start + at))
-            if done < 0, errno == EINTR { continue }
-            guard done > 0 else { return nil }
-            hasher.update(UnsafeRawBufferPointer(rebasing: buffer[..<done]))
-            at += done
-        }
-        return hasher.finish()
-    }
 }

@@ -9,17 +9,6 @@ extension DirectoryChunkStore {
         return descriptor
     }
 
-    static func read(_ descriptor: Int32, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int) -> Bool {
-        var done = 0
-        while done < bytes.count {
-            let part = pread(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(offset + done))
-            if part < 0, errno == EINTR { continue }
-            guard part > 0 else { return false }
-            done += part
-        }
-        return true
-    }
-
     func read(_ location: ChunkLocation) async throws(ChunkStoreError) -> ByteBuffer {
         try await run { () throws(ChunkStoreError) in
             let descriptor = try self.open(location)
@@ -32,7 +21,7 @@ extension DirectoryChunkStore {
         var buffer = ByteBufferAllocator().buffer(capacity: count)
         let done = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count) { bytes in
             let wanted = UnsafeMutableRawBufferPointer(rebasing: bytes[..<count])
-            return read(descriptor, wanted, at: Int(location.offset) + start) ? count : 0
+            return readAll(descriptor, wanted, at: Int(location.offset) + start) ? count : 0
         }
         guard done == count else { throw .tooShort(location) }
         return buffer
@@ -43,12 +32,8 @@ extension DirectoryChunkStore {
             let descriptor = try self.open(location)
             defer { close(descriptor) }
             Self.expect(location, descriptor)
-            var hasher = SHA256()
-            try DirectFile.forEachPart(of: Int(location.length)) { part, start throws(ChunkStoreError) in
-                guard Self.read(descriptor, part, at: Int(location.offset) + start) else { throw .tooShort(location) }
-                hasher.update(UnsafeRawBufferPointer(part))
-            }
-            return hasher.finish()
+            guard let hash = SHA256.hash(descriptor, from: Int(location.offset), count: Int(location.length)) else { throw .tooShort(location) }
+            return hash
         }
     }
 

@@ -98,7 +98,7 @@ final class DirectoryChunkStore: ChunkStore {
                 var hasher = SHA256(), start = 0
                 for part in parts {
                     let held = max(0, min(part.count, Int(base.length) - start))
-                    guard Self.read(source, .init(rebasing: part[..<held]), at: Int(base.offset) + start) else { throw .tooShort(base) }
+                    guard readAll(source, .init(rebasing: part[..<held]), at: Int(base.offset) + start) else { throw .tooShort(base) }
                     UnsafeMutableRawBufferPointer(rebasing: part[held...]).initializeMemory(as: UInt8.self, repeating: 0)
                     delta.withUnsafeReadableBytes { ChunkDelta.lay(pieces, of: $0, over: part, at: start) }
                     hasher.update(UnsafeRawBufferPointer(part))

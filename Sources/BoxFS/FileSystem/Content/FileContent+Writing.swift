@@ -4,37 +4,57 @@ import Shared
 
 // Everything that changes bytes. What has to wait for something comes first; then the change is made.
 extension FileContent {
+    /// A part of a write(2): its slot, and its bytes within the slot and within what is written.
+    private struct Part { var index: Int, range: Range<Int>, at: Int }
+
+    /// - Throws: then slots have what they had. (Of a segment that had a hole there, a part may be written.)
     func write(offset: Int, _ bytes: UnsafeRawBufferPointer, inode: InodeNumber) throws(FileSystemError) {
         try lock.withLock { () throws(FileSystemError) in
             let end = offset + bytes.count
-            /// A part of the write: its slot, and its bytes within the slot and within `bytes`.
             let parts = (slots.index(at: offset)...slots.index(at: end - 1)).map { index in
                 let start = slots.start(index), range = max(offset, start)..<min(end, slots.end(index))
-                return (index: index, range: range.lowerBound - start..<range.upperBound - start, at: range.lowerBound - offset)
+                return Part(index: index, range: range.lowerBound - start..<range.upperBound - start, at: range.lowerBound - offset)
             }
-            // First all that may have to wait: a segment made from its chunks changes no byte of the file.
-            var segments: [Segment] = []
-            for part in parts { segments.append(try segment(part.index, overwriting: part.range, inode, patching: true)) }
-            let now = Timestamp.now()
-            let records = try onDisk { () throws(FileSystemError) in
-                var records: [PieceRecord?] = []
-                do throws(FileSystemError) {
-                    for (part, segment) in zip(parts, segments) {
-                        records.append(try segment.write(.init(rebasing: bytes[part.at..<part.at + part.range.count]), at: part.range.lowerBound, now))
-                    }
-                } catch {
-                    for (index, segment) in segments.enumerated() { try segment.takeBack(index < records.count ? records[index] : nil) }
-                    throw error
-                }
-                return records
+            do throws(FileSystemError) { try write(parts, bytes, inode) } catch {
+                takeBackEmpty(parts.map(\.index))
+                throw error
             }
-            for (index, segment) in segments.enumerated() {
-                segment.wrote(parts[index].range, records[index])
-                if parts[index].range.upperBound == SlotTable.stretch, records[index] == nil { store.beginWriting(segment) }
-            }
-            written = now
             size = max(size, UInt64(end))
         }
+    }
+
+    private func write(_ parts: [Part], _ bytes: UnsafeRawBufferPointer, _ inode: InodeNumber) throws(FileSystemError) {
+        // First all that may have to wait: a segment that has its chunk's bytes changes nothing.
+        var segments: [Segment] = []
+        for part in parts { segments.append(try segment(part.index, overwriting: part.range, inode, patching: true)) }
+        let now = Timestamp.now()
+        let records = try onDisk { () throws(FileSystemError) in
+            var records: [PieceRecord?] = []
+            do throws(FileSystemError) {
+                for (part, segment) in zip(parts, segments) {
+                    records.append(try segment.write(.init(rebasing: bytes[part.at..<part.at + part.range.count]), at: part.range.lowerBound, now))
+                }
+            } catch {
+                for (index, segment) in segments.enumerated() { try segment.takeBack(index < records.count ? records[index] : nil) }
+                throw error
+            }
+            return records
+        }
+        for (index, segment) in segments.enumerated() {
+            segment.wrote(parts[index].range, records[index])
+            if parts[index].range.upperBound == SlotTable.stretch, records[index] == nil { store.beginWriting(segment) }
+        }
+        written = now
+    }
+
+    /// Slots that were to be written whole, and were not, have again what they had.
+    private func takeBackEmpty(_ indices: [Int]) {
+        for index in indices where index < slots.count {
+            guard let segment = slots[index].segment, segment.length == 0, !segment.isTaken else { continue }
+            drop(segment)
+            slots[index] = segment.origin.map(Slot.chunk) ?? .hole
+        }
+        while slots.count > slots.count(size: size) { discard(slots.removeLast()) }
     }
 
     /// Runs what writes to the local disk. A full one is as a full cache: clean chunks go; then who writes waits until unsent data were sent.

@@ -185,13 +185,7 @@ func copyBytes(from source: Int32, at sourceOffset: Int, to target: Int32, at ta
 }
 
 func readFully(_ descriptor: Int32, _ buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws(FileSystemError) {
-    var done = 0
-    while done < buffer.count {
-        let part = pread(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset + done))
-        if part < 0, errno == EINTR { continue }
-        guard part > 0 else { throw .io }
-        done += part
-    }
+    guard readAll(descriptor, buffer, at: offset) else { throw .io }
 }
 
 func writeFully(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int) throws(FileSystemError) {

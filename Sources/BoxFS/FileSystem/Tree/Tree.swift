@@ -74,61 +74,7 @@ final class Tree: @unchecked Sendable {
         for namespace in try database.read({ try Namespace.fetchAll($0) }) { namespaces[namespace.number] = namespace }
     }
 
-    // MARK: Inodes
-
-    /// The inode in memory or from its row. Under the lock.
-    func inode(_ number: InodeNumber) throws(FileSystemError) -> Inode {
-        if let inode = inodes[number] {
-            inode.wasUsed = true
-            return inode
-        }
-        if number.isOfVersions { throw .readOnly }
-        let row = try database.read { database in
-            try Row.fetchOne(database.cachedStatement(sql: "SELECT \(Inode.columns) FROM nodes WHERE inode = ?"), arguments: [Int64(number.rawValue)])
-                .map { try Inode(row: $0) }
-        }
-        guard let inode = row else { throw .stale }
-        inodes[number] = inode
-        return inode
-    }
-
-    /// A junction's is the root of what it leads to.
-    func inode(of id: NodeID) throws(FileSystemError) -> Inode? {
-        if namespaces.count > 1, let shared = namespaces.values.first(where: { $0.junction == id }) { return try inode(shared.root) }
-        let known = try database.read { database in
-            try Int64.fetchOne(database.cachedStatement(sql: "SELECT inode FROM nodes WHERE id = ?"), arguments: [id.data])
-        }
-        if let known { return try inode(InodeNumber(rawValue: UInt64(known))) }
-        return dirty.first { $0.id == id }
-    }
-
-    func directory(_ number: InodeNumber) throws(FileSystemError) -> Inode {
-        let inode = try inode(number)
-        guard inode.isDirectory else { throw .notDirectory }
-        return inode
-    }
-
-    /// A directory whose entries are all here.
-    func hydrated(_ number: InodeNumber) throws(FileSystemError) -> Inode {
-        let inode = try directory(number)
-        guard inode.hydration == .complete else { throw .missing(.directory(number)) }
-        return inode
-    }
-
-    /// An inode for a node of the server's that is new here, but for its content.
-    func makeInode(for node: Node, in namespace: Int64) -> Inode {
-        let inode = makeInode(id: node.id, in: namespace, mode: node.mode, uid: node.uid, gid: node.gid, device: node.device, time: node.modified)
-        inode.assign(node)
-        inode.links = node.links
-        if inode.isDirectory { inode.hydration = .unknown }
-        return inode
-    }
-
-    /// A number for a node that is about to be made; `register` it once its rows are written.
-    func makeInode(id: NodeID = .make(), in namespace: Int64, mode: UInt32, uid: UInt32, gid: UInt32, device: UInt64 = 0, time: Timestamp) -> Inode {
-        defer { nextInode += 1 }
-        return Inode(number: InodeNumber(rawValue: nextInode), id: id, namespace: namespace, mode: mode, uid: uid, gid: gid, device: device, time: time)
-    }
+    // MARK: Changes in memory
 
     func register(_ inode: Inode) {
         inodes[inode.number] = inode
@@ -157,6 +103,8 @@ final class Tree: @unchecked Sendable {
         hasUncommitted = true
         changesWaiting()
     }
+
+    // MARK: Inodes that stay in memory
 
     /// The kernel is about to be told of the inode.
     func addLookup(_ inode: Inode) { lookups[inode.number, default: 0] += 1 }
@@ -198,147 +146,6 @@ final class Tree: @unchecked Sendable {
     func shrink(_ inode: Inode) {
         if inode.uses == 0, !inode.isDirty, let file = inode.file, file.isIdle { inode.file = nil }
         releaseIfUnused(inode)
-    }
-
-    /// Removes an unlinked node's rows and what it had written. The node's own row stays while the log speaks of it.
-    func forgetNode(_ inode: Inode) throws(FileSystemError) {
-        let number = Int64(inode.number.rawValue)
-        let isLoaded = inode.file != nil
-        let (files, chunks) = try change { database in
-            let rows = try SegmentRow.fetchAll(database, inode: number)
-            if !isLoaded {
-                var logs = PieceLogs { [segments] in PieceRecord.readAll(segments.path($0)).byBase }
-                for row in rows { cache.release(bytes: row.reservedBytes(logs.records(of: row))) }
-            }
-            // Damaged rows are no reason to keep the file.
-            let chunks = inode.size < ChunkCache.leavingByteCount ? [] : (try? FileContent.sealedChunks(database, number)) ?? []
-            for table in ["segments", "manifests"] {
-                try database.cachedStatement(sql: "DELETE FROM \(table) WHERE inode = ?").execute(arguments: [number])
-            }
-            try Self.dropUnlinked(number, database)
-            return (rows.flatMap(\.files), chunks)
-        }
-        filesToRemove += files
-        cache.leaveMemory(chunks)
-        if let file = inode.file {
-            file.discardSegments()
-            filesToRemove += file.takeAbandoned()
-        }
-    }
-
-    /// Drops the row of an unlinked node, and entries that an unlinked directory still had, unless the log speaks of it.
-    static func dropUnlinked(_ number: Int64, _ database: Database) throws {
-        try database.cachedStatement(sql: "DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)")
-            .execute(arguments: [number])
-        if database.changesCount > 0 {
-            try database.cachedStatement(sql: "DELETE FROM entries WHERE parent = ?").execute(arguments: [number])
-        }
-    }
-
-    /// The content of a regular file.
-    func content(of inode: Inode) throws(FileSystemError) -> FileContent {
-        if let file = inode.file { return file }
-        guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .invalid }
-        let file = try FileContent.load(inode, self, cache: cache, store: segments)
-        inode.file = file
-        return file
-    }
-
-    // MARK: Entries
-
-    func entry(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> InodeNumber? {
-        try database.read { database in
-            try Int64.fetchOne(
-                database.cachedStatement(sql: "SELECT inode FROM entries WHERE parent = ? AND name = ?"),
-                arguments: [Int64(parent.rawValue), name]
-            ).map { InodeNumber(rawValue: UInt64($0)) }
-        }
-    }
-
-    func requireEntry(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> Inode {
-        guard let number = try entry(parent, name) else { throw VersionsFolder.stands(in: parent, name) ? .readOnly : .notFound }
-        return try inode(number)
-    }
-
-    func isEmpty(_ directory: InodeNumber) throws(FileSystemError) -> Bool {
-        try database.read { database in
-            try Int64.fetchOne(
-                database.cachedStatement(sql: "SELECT 1 FROM entries WHERE parent = ? LIMIT 1"), arguments: [Int64(directory.rawValue)])
-        } == nil
-    }
-
-    /// One place where the node stands, nil for the root and for what is unlinked.
-    func place(of number: InodeNumber) throws(FileSystemError) -> (parent: InodeNumber, name: String)? {
-        try database.read { database in
-            try Row.fetchOne(
-                database.cachedStatement(sql: "SELECT parent, name FROM entries WHERE inode = ? LIMIT 1"), arguments: [Int64(number.rawValue)]
-            ).map { (InodeNumber(rawValue: UInt64($0[0] as Int64)), $0[1]) }
-        }
-    }
-
-    /// Path from the mount's root, without a leading slash; nil when it is unlinked.
-    func path(of number: InodeNumber) throws(FileSystemError) -> String? {
-        let (path, top) = try path(of: number, below: .root)
-        return top == .root ? path : nil
-    }
-
-    /// Path from a directory, or from where the way up ends before it.
-    /// - Returns: also what the path begins at.
-    func path(of number: InodeNumber, below directory: InodeNumber) throws(FileSystemError) -> (path: String, top: InodeNumber) {
-        var parts: [String] = [], at = number
-        while at != directory, at != .root, let (parent, name) = try place(of: at) {
-            parts.append(name)
-            at = parent
-        }
-        return (parts.reversed().joined(separator: "/"), at)
-    }
-
-    /// Whether `directory` is `ancestor` or lies below it.
-    func isInside(_ directory: InodeNumber, _ ancestor: InodeNumber) throws(FileSystemError) -> Bool {
-        var at = directory
-        while at != ancestor {
-            guard at != .root, let (parent, _) = try place(of: at) else { return false }
-            at = parent
-        }
-        return true
-    }
-
-    // MARK: Log
-
-    /// Writes a record within a `change`.
-    func record(_ database: Database, _ record: LogRecord) throws {
-        lastLog = try record.insert(database)
-        logGrew()
-    }
-
-    /// Writes the record of a change of attributes; of an unlinked inode nobody is told.
-    func log(_ record: LogRecord, of inode: Inode) throws(FileSystemError) {
-        if inode.links > 0 { try change { try self.record($0, record) } }
-    }
-
-    /// Says in the log that a file's content changed, unless a record that no commit holds yet says so already.
-    func logContent(_ inode: Inode) throws(FileSystemError) {
-        guard let file = inode.file, file.hasUnlogged else { return }
-        if inode.links == 0, inode.wasRemovedElsewhere {
-            // The edit wins over the removal: the server, which still knows the file's place, puts it there again, and the feed brings the entry.
-            inode.links = 1
-            inode.wasRemovedElsewhere = false
-        }
-        if inode.links > 0, inode.contentLogged <= lastCut {
-            let entry = LogRecord(namespace: inode.namespace, kind: .content, inode: inode.number, node: inode.id, time: inode.modified)
-            try change { try record($0, entry) }
-            inode.contentLogged = lastLog
-        }
-        file.hasUnlogged = false
-        markDirty(inode)
-    }
-
-    /// Says in the log what open files hold, and ends the transaction.
-    /// - Returns: the newest record.
-    func logOpenFiles() throws(FileSystemError) -> Int64 {
-        for inode in inodes.values where inode.file?.hasUnlogged ?? false { try logContent(inode) }
-        try commit()
-        return lastLog
     }
 
     // MARK: Transactions
