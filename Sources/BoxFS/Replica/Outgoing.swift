@@ -14,6 +14,8 @@ struct Outgoing: Sendable {
     /// Those of the claims that were made for this batch; nil: not known, after a crash. The others are of files that the server has had:
     /// it says so if they are gone.
     var fresh: Set<ChunkHash>?
+    /// They are short, and go with the commit; nil: they are sent before it. Not kept: after a crash they are sent before it, too.
+    var carried: [CarriedChunk]?
     /// Packed manifest pages of long files.
     var pages: [[UInt8]] = []
     /// The upload session that brings its chunks.

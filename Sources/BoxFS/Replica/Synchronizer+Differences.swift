@@ -15,7 +15,7 @@ extension Synchronizer {
         let made = Mutex<Set<ChunkHash>>([])
         try? await inParallel(jobs) { job in
             let hash = try await self.remote.makeChunk(
-                namespace, upload, base: job.changes.base.hash, from: job.range.lowerBound, length: job.range.count, job.delta())
+                namespace, upload, base: job.changes.base.hash, from: job.range.lowerBound, length: job.range.count, job.changes.delta(of: job.range, in: job.segment))
             made.withLock { _ = $0.insert(hash) }
         }
         return made.withLock { $0 }
@@ -35,19 +35,5 @@ private struct Difference: Sendable {
     static func of(_ segment: Segment) -> [Difference] {
         guard segment.length >= Patch.grainBytes, let changes = segment.differences else { return [] }
         return segment.parts.map { Difference(segment: segment, range: $0, changes: changes) }
-    }
-
-    func delta() throws(FileSystemError) -> [UInt8] {
-        var body: [UInt8] = []
-        for changed in changes.ranges where changed.overlaps(range) {
-            let piece = changed.clamped(to: range)
-            body += ChunkDelta.header(piece.lowerBound - range.lowerBound..<piece.upperBound - range.lowerBound)
-            let start = body.count
-            body += [UInt8](repeating: 0, count: piece.count)
-            try body.withMutableBytes { bytes throws(FileSystemError) in
-                try segment.read(into: UnsafeMutableRawBufferPointer(rebasing: bytes[start...]), at: piece.lowerBound)
-            }
-        }
-        return body
     }
 }

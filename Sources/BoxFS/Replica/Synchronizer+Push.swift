@@ -113,7 +113,7 @@ extension Synchronizer {
         tell(sending: batch)
         defer { tell(sending: nil) }
         let commit = CommitID.make()
-        async let made = sendDifferences(batch, namespace.id, Outgoing.upload(of: commit))
+        async let made = Self.carriesChunks(batch) ? [] : sendDifferences(batch, namespace.id, Outgoing.upload(of: commit))
         let outgoing = try await seal(batch, commit)
         try outgoing.save(tree)
         try await bring(outgoing, namespace, made: await made)
@@ -140,6 +140,7 @@ extension Synchronizer {
             lastLog: batch.lastLog, namespace: batch.namespace,
             request: CommitRequest(commit: commit, upload: nil, device: device, operations: batch.operations, seen: seen))
         outgoing.fresh = Set(sealed.flatMap(\.chunks).map(\.hash))
+        if Self.carriesChunks(batch) { outgoing.carried = Self.carried(sealed) }
         defer { Sealer.end(sealed, tree.cache) }
         try tree.lock.withLock { () throws(FileSystemError) in
             for file in batch.files {
@@ -163,11 +164,15 @@ extension Synchronizer {
 
     // MARK: The commit
 
-    /// Chunks first, then the commit. After an interruption the server says which chunks it has already, and whether it knows the commit.
+    /// Chunks first, unless the commit carries them, then the commit. After an interruption the server says which chunks it has already, and whether it knows the commit.
     private func bring(_ outgoing: Outgoing, _ namespace: Namespace, made: Set<ChunkHash> = []) async throws {
         var outgoing = outgoing
         do {
-            outgoing.request.upload = try await upload(outgoing, namespace.id, made: made)
+            if let carried = outgoing.carried, outgoing.pages.isEmpty {
+                outgoing.request.chunks = carried
+            } else {
+                outgoing.request.upload = try await upload(outgoing, namespace.id, made: made)
+            }
             try await send(outgoing, namespace)
         } catch let lost as LostChunk { try giveUp(lost.reference, outgoing, namespace) }
     }
@@ -181,6 +186,7 @@ extension Synchronizer {
                 return try await answered(outgoing, namespace, answer)
             } catch RemoteError.problem(let problem)
                 where attempt < 3 && [ProblemCode.chunksMissing.rawValue, ProblemCode.uploadExpired.rawValue].contains(problem.code) {
+                outgoing.request.chunks = nil
                 outgoing.request.upload = try await upload(outgoing.withAllChunks(), namespace.id)
             }
         }

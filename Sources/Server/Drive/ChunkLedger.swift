@@ -20,12 +20,12 @@ final class ChunkLedger {
     // MARK: Validation
 
     /// Throws unless every content of the operations is well formed and made of what the namespace holds or the upload brought.
-    func validate(_ operations: [NumberedOperation], _ upload: UploadID?) throws {
+    func validate(_ operations: [NumberedOperation], _ upload: UploadID?, _ carried: [ChunkHash: UInt32]) throws {
         var missing: [ChunkHash] = []
         var checked: Set<ChunkReference> = [], checkedPages: Set<ChunkHash> = []
         func check(_ references: [ChunkReference]) throws {
             for reference in references where !reference.isHole && checked.insert(reference).inserted {
-                if try !isHeld(reference, upload) { missing.append(reference.hash) }
+                if try carried[reference.hash] != reference.length && !isHeld(reference, upload) { missing.append(reference.hash) }
             }
         }
         for numbered in operations {

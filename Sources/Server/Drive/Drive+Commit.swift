@@ -7,21 +7,27 @@ extension Drive {
     /// Applies a batch in one transaction. Repeating a commit gives its first answer again.
     func commit(_ session: Session, _ namespace: NamespaceID, _ request: CommitRequest) async throws(DriveError) -> CommitAnswer {
         guard request.operations.count <= Self.maximumOperations else { throw .tooLarge("At most \(Self.maximumOperations) operations in a commit.") }
-        var plan = MergePlan()
+        var plan = MergePlan(), carried = try await store(request, session, namespace)
         while true {
             do {
-                let (answer, changed) = try await apply(session, namespace, request, plan)
+                let (answer, changed) = try await apply(session, namespace, request, carried, plan)
                 for (namespace, sequence) in changed { onCommit(namespace, sequence) }
                 return answer
             } catch {
                 guard error is MergeWanted else { throw Self.translated(error) }
+                // Texts that meet are read by their rows.
+                if !carried.placed.isEmpty {
+                    let (placed, time) = (carried, now())
+                    try await write(.ordered) { try Self.note(placed, $0, time) }
+                    carried.placed = [:]
+                }
                 plan = try await planMerges(namespace, request, attempt: plan.attempt + 1)
             }
         }
     }
 
     private func apply(
-        _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ plan: MergePlan
+        _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ carried: Carried, _ plan: MergePlan
     ) async throws -> (CommitAnswer, changed: [(NamespaceID, Int64)]) {
         let time = now()
         return try await store.write(.synced) { sql -> (CommitAnswer, changed: [(NamespaceID, Int64)]) in
@@ -31,7 +37,8 @@ extension Drive {
                 if let upload = request.upload { try Self.endUpload(sql, session, upload) }
                 return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), [])
             }
-            let committer = try Committer(sql, session, namespace, request, time, plan)
+            try Self.note(carried, sql, time)
+            let committer = try Committer(sql, session, namespace, request, time, plan, carried.lengths)
             if let seen = request.seen, committer.sequence < seen { throw DriveError.lostChanges }
             let answer = try committer.run()
             if let upload = request.upload { try Self.endUpload(sql, session, upload) }
@@ -67,6 +74,8 @@ final class Committer {
     /// What the batch is going to put into a node: tells equal files apart from a conflict when both were created.
     let contents: [NodeID: Content]
     let plan: MergePlan
+    /// Lengths in bytes of the chunks that the request brought itself.
+    let carried: [ChunkHash: UInt32]
     let settings: NamespaceSettings
     /// Files that replaced others in this batch, which is still to bring their content: what that was edited from.
     var inheritedBases: [NodeID: VersionID] = [:]
@@ -80,9 +89,10 @@ final class Committer {
 
     init(
         _ sql: any SQLConnection, _ session: Session, _ namespace: NamespaceID, _ request: CommitRequest, _ time: Timestamp,
-        _ plan: MergePlan = MergePlan()
+        _ plan: MergePlan = MergePlan(), _ carried: [ChunkHash: UInt32] = [:]
     ) throws {
         self.sql = sql
+        self.carried = carried
         self.session = session
         self.namespace = namespace
         self.request = request
@@ -106,7 +116,7 @@ final class Committer {
         try begin(route.operations(of: namespace))
         var before = [NamespaceSequence(namespace: namespace, sequence: sequence)]
         for other in route.others {
-            let committer = try Committer(sql, session, other, request, time, plan)
+            let committer = try Committer(sql, session, other, request, time, plan, carried)
             try committer.begin(route.operations(of: other))
             elsewhere.append(committer)
             before.append(NamespaceSequence(namespace: other, sequence: committer.sequence))
@@ -132,7 +142,7 @@ final class Committer {
     }
 
     private func begin(_ operations: [NumberedOperation]) throws {
-        try ledger.validate(operations, request.upload)
+        try ledger.validate(operations, request.upload, carried)
         guardian = try MassChangeGuard(sql, session, namespace, settings, time)
     }
 

@@ -174,8 +174,29 @@ public struct CommitRequest: Codable, Hashable, Sendable {
     /// A number of the namespace that the client has seen: a server that has not come so far lost changes (it was put back to a backup), and
     /// refuses with `lost-changes`.
     public var seen: Int64?
+    /// Short chunks that it brings itself, besides the session's.
+    public var chunks: [CarriedChunk]?
     public init(commit: CommitID, upload: UploadID?, device: String, operations: [NumberedOperation], seen: Int64? = nil) {
         (self.commit, self.upload, self.device, self.operations, self.seen) = (commit, upload, device, operations, seen)
+    }
+}
+
+/// A chunk within a commit: for few bytes, a session's two exchanges and their rows cost more than the bytes.
+public struct CarriedChunk: Codable, Hashable, Sendable {
+    /// What a commit's chunks may have together, bytes.
+    public static let maximumByteCount = 1 << 20
+
+    public var hash: ChunkHash
+    /// Bytes.
+    public var length: UInt32
+    /// A chunk that the namespace holds, from which it differs by `data`; nil: `data` is the chunk.
+    public var base: ChunkHash?
+    /// Where in the base it begins, bytes; nil: at 0.
+    public var start: UInt32?
+    /// The bytes, or a body that `ChunkDelta` takes.
+    public var data: Data
+    public init(_ chunk: ChunkReference, base: ChunkHash? = nil, start: UInt32? = nil, data: Data) {
+        (hash, length, self.base, self.start, self.data) = (chunk.hash, chunk.length, base, start, data)
     }
 }
 

@@ -161,6 +161,12 @@ final class Segment: @unchecked Sendable {
         }
     }
 
+    func bytes(_ range: Range<Int>) throws(FileSystemError) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: range.count)
+        try bytes.withMutableBytes { bytes throws(FileSystemError) in try read(into: bytes, at: range.lowerBound) }
+        return bytes
+    }
+
     /// What a server that has the base's chunk needs of it.
     var differences: SegmentChanges? {
         guard let patch else { return changes }

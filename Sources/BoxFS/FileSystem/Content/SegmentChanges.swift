@@ -22,4 +22,15 @@ struct SegmentChanges: Sendable, Equatable {
         ranges.replaceSubrange(first..<last, with: CollectionOfOne(merged))
         return ranges.count <= Self.maximumRanges && ranges.reduce(0) { $0 + $1.count } <= Self.maximumBytes
     }
+
+    /// What makes the chunk of a part of the segment of the base (`ChunkDelta`).
+    func delta(of range: Range<Int>, in segment: Segment) throws(FileSystemError) -> [UInt8] {
+        var body: [UInt8] = []
+        for changed in ranges where changed.overlaps(range) {
+            let piece = changed.clamped(to: range)
+            body += ChunkDelta.header(piece.lowerBound - range.lowerBound..<piece.upperBound - range.lowerBound)
+            body += try segment.bytes(piece)
+        }
+        return body
+    }
 }
