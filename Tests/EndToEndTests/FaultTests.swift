@@ -95,7 +95,7 @@ import TestSupport
         problems.expect(bytes == nil && error == EIO && seconds > deadline - 0.5 && seconds < deadline + 0.5 + Problems.allowance, "\(error) after \(seconds) s")
         for reader in readers.dropLast(3) {
             reader.waitUntilExit()
-            problems.expect(reader.terminationReason == .exit && reader.terminationStatus == 1)
+            problems.expect(reader.terminationReason == .exit && reader.terminationStatus == 1, "\(reader.arguments!) ended with status \(reader.terminationStatus)")
         }
         let last = Date().timeIntervalSince(start)
         problems.expect(last < deadline + 0.5 + Problems.allowance, "the readers ended after \(last) s")

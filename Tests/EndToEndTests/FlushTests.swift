@@ -27,6 +27,32 @@ import Testing
         try other.unmount()
     }
 
+    /// The kernel's copies are gone when `boxfs cache drop` returns, not some time later.
+    @Test func aDroppedCacheIsEmptyWhenTheCommandReturns() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one"), size = 4096
+        let pages = try (0..<6000).map { number in
+            try mount.write("f\(number)", [UInt8](repeating: 1, count: size))
+            let file = open(mount("f\(number)"), O_RDONLY)
+            defer { close(file) }
+            return try #require(mmap(nil, size, PROT_READ, MAP_SHARED, file, 0))
+        }
+        defer { for page in pages { munmap(page, size) } }
+        func held() -> Int {
+            pages.count { page in
+                var isHere: UInt8 = 0
+                return mincore(page, size, &isHere) == 0 && isHere & 1 == 1
+            }
+        }
+        try mount.flush()
+        for page in pages { #expect(page.load(as: UInt8.self) == 1) }
+        #expect(held() == pages.count)
+        #expect(try mount.boxfs(["cache", "drop", mount.path]).status == 0)
+        #expect(held() == 0)
+        for page in pages { #expect(page.load(as: UInt8.self) == 1) }
+    }
+
     @Test func whatIsNoYesIsExplained() throws {
         let drive = try Drive()
         defer { drive.end() }

@@ -28,14 +28,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     }
 
     public mutating func bytes(_ count: Int) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        for index in stride(from: 0, to: count, by: 8) {
-            var word = next()
-            for at in index..<min(index + 8, count) {
-                bytes[at] = UInt8(truncatingIfNeeded: word)
-                word >>= 8
-            }
-        }
-        return bytes
+        let words = (0..<(count + 7) / 8).map { _ in next().littleEndian }
+        return words.withUnsafeBytes { Array($0.prefix(count)) }
     }
 }

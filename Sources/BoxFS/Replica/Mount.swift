@@ -85,7 +85,7 @@ final class Mount: MountControl {
         if let reason = replica.synchronizer.state.withLock({ $0.stopped }) { throw .stopped(reason) }
     }
 
-    func dropCache() async throws(ControlError) { replica.dropCache() }
+    func dropCache() async throws(ControlError) { await replica.dropCache() }
 
     func unmount(now: Bool, progress: @escaping @Sendable (FlushProgress) -> Void) async throws(ControlError) {
         if !now {

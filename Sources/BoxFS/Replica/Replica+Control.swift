@@ -35,11 +35,11 @@ extension Replica {
         }
     }
 
-    /// Forgets every clean chunk and the kernel's copies of files.
-    func dropCache() {
+    /// Forgets every clean chunk and the kernel's copies of files. When it returns they are gone, but for files that somebody waits for.
+    func dropCache() async {
         cache.dropClean()
         let events = tree.lock.withLock { tree.lookups.keys.map { KernelEvent.inode($0, data: true) } }
-        synchronizer.notify(events)
+        await synchronizer.tell(events)
     }
 }
 

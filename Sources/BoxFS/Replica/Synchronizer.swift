@@ -152,6 +152,14 @@ final class Synchronizer: MissingFetcher {
         }
     }
 
+    /// Returns when the kernel has heard it.
+    func tell(_ events: [KernelEvent]) async {
+        notify(events)
+        await withCheckedContinuation { continuation in
+            if let notifier = notifier.withLock({ $0 }) { notifier.afterwards { continuation.resume() } } else { continuation.resume() }
+        }
+    }
+
     func attributesChanged(_ inode: InodeNumber) { notify([.inode(inode, data: false)]) }
 
     func moved(_ places: [(InodeNumber, String)]) { notify(tree.willTell(places.map { .entry($1, in: $0) })) }
