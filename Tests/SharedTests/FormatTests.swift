@@ -6,10 +6,14 @@ import Testing
 struct FormatTests {
     private let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"   // FIPS 180-4, appendix B.1
 
-    @Test func hashes() {
+    @Test func hashes() throws {
         #expect(SHA256.hash(Array("abc".utf8)).description == abc)
         #expect(ChunkHash(abc)?.bytes.prefix(4) == [0xba, 0x78, 0x16, 0xbf])
-        #expect(ChunkHash("ba78") == nil)
+        #expect(ChunkHash("ba78") == nil && ChunkHash(abc.uppercased()) == ChunkHash(abc) && ChunkHash(String(abc.dropLast()) + "g") == nil)
+        let hash = try #require(ChunkHash(abc))
+        #expect(ChunkHash(bytes: ([1, 2] + hash.bytes).dropFirst(2)) == hash && ChunkHash(bytes: AnyCollection(hash.bytes)) == hash)
+        #expect(ChunkHash(bytes: hash.bytes.dropLast()) == nil && hash.description == abc)
+        #expect(Hexadecimal.decode("0aF".utf8) == nil && Hexadecimal.decode("0aFf".utf8) == [10, 255] && Hexadecimal.decode("0x".utf8) == nil)
     }
 
     @Test func identifiers() throws {
@@ -17,6 +21,10 @@ struct FormatTests {
         #expect(id.bytes == [0x01, 0x99, 0, 0, 0x12, 0x34, 0x7a, 0xbc, 0x8d, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab])
         #expect(id.description == "01990000-1234-7abc-8def-0123456789ab")
         #expect(NodeID(bytes: id.bytes) == id && NodeID("0199") == nil)
+        #expect(NodeID("01990000-1234-7ABC-8DEF-0123456789AB") == id && NodeID(bytes: Data(id.bytes)) == id && NodeID(bytes: ([7] + id.bytes).dropFirst()) == id)
+        #expect(NodeID(bytes: AnyCollection(id.bytes)) == id, "bytes that do not lie side by side")
+        for wrong in ["01990000-1234-7abc-8def-0123456789ag", "0199000-01234-7abc-8def-0123456789ab", "01990000-1234-7abc-8def-0123456789a-"] { #expect(NodeID(wrong) == nil) }
+        #expect(NodeID(bytes: id.bytes.dropLast()) == nil && NodeID(bytes: id.bytes + [0]) == nil)
         var random = SystemRandomNumberGenerator()
         let made = NodeID.make(milliseconds: 0x0199_0000_1234, random: &random)
         #expect(made.bytes[6] >> 4 == 7 && made.bytes[8] >> 6 == 2 && made.bytes.prefix(6) == [0x01, 0x99, 0, 0, 0x12, 0x34])
@@ -26,7 +34,8 @@ struct FormatTests {
         let chunk = ChunkReference(hash: ChunkHash(abc)!, length: 0x0001_0203)
         let packed = Manifest.pack([chunk, ChunkReference(hash: .hole, length: 5)])
         #expect(Hexadecimal.encode(packed) == abc + "03020100" + String(repeating: "0", count: 64) + "05000000")
-        #expect(try Manifest.unpack(packed).count == 2)
+        #expect(try Manifest.unpack(packed) == [chunk, ChunkReference(hash: .hole, length: 5)])
+        #expect(try Manifest.unpack(([9] + packed).dropFirst()).count == 2 && Manifest.unpack([UInt8]()).isEmpty)
         #expect(throws: Manifest.FormatError.length) { try Manifest.unpack(packed.dropLast()) }
         #expect(throws: Manifest.FormatError.chunkLength) { try Manifest.unpack([UInt8](repeating: 0, count: 36)) }
         let long = Manifest(chunks: [ChunkReference](repeating: chunk, count: 1500))

@@ -7,26 +7,29 @@ public struct ChunkHash: Hashable, Comparable, Sendable {
     /// - Parameter bytes: exactly 32; nil for any other count.
     public init?(bytes: some Collection<UInt8>) {
         guard bytes.count == Self.byteCount else { return nil }
-        var parts: (UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0)
-        for (position, byte) in bytes.enumerated() {
-            switch position >> 3 {
-            case 0: parts.0 = parts.0 << 8 | UInt64(byte)
-            case 1: parts.1 = parts.1 << 8 | UInt64(byte)
-            case 2: parts.2 = parts.2 << 8 | UInt64(byte)
-            default: parts.3 = parts.3 << 8 | UInt64(byte)
-            }
-        }
-        words = parts
+        self = bytes.withMemory { Self($0) }
+    }
+
+    /// - Parameter bytes: at least 32, of which the first count.
+    init(_ bytes: UnsafeRawBufferPointer) {
+        func word(_ index: Int) -> UInt64 { UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self)) }
+        words = (word(0), word(1), word(2), word(3))
     }
 
     /// 32 bytes, as SHA-256 writes them.
     public var bytes: [UInt8] {
         [UInt8](unsafeUninitializedCapacity: Self.byteCount) { buffer, count in
-            for (index, word) in [words.0, words.1, words.2, words.3].enumerated() {
-                for i in 0..<8 { buffer[index * 8 + i] = UInt8(truncatingIfNeeded: word >> (56 - 8 * UInt64(i))) }
-            }
+            write(to: UnsafeMutableRawBufferPointer(buffer))
             count = Self.byteCount
         }
+    }
+
+    /// - Parameter bytes: takes 32.
+    func write(to bytes: UnsafeMutableRawBufferPointer) {
+        bytes.storeBytes(of: words.0.bigEndian, as: UInt64.self)
+        bytes.storeBytes(of: words.1.bigEndian, toByteOffset: 8, as: UInt64.self)
+        bytes.storeBytes(of: words.2.bigEndian, toByteOffset: 16, as: UInt64.self)
+        bytes.storeBytes(of: words.3.bigEndian, toByteOffset: 24, as: UInt64.self)
     }
 
     public static func == (a: Self, b: Self) -> Bool { a.words == b.words }
@@ -40,7 +43,7 @@ extension ChunkHash: LosslessStringConvertible, Codable {
 
     public init?(_ description: String) {
         guard description.utf8.count == 64, let bytes = Hexadecimal.decode(description.utf8) else { return nil }
-        self.init(bytes: bytes)
+        self = bytes.withUnsafeBytes { Self($0) }
     }
 
     public init(from decoder: any Decoder) throws {

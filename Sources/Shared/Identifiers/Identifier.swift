@@ -25,24 +25,23 @@ public struct Identifier<Tag>: Hashable, Comparable, Sendable {
     }
 
     /// - Parameter bytes: exactly 16, big-endian as in RFC 9562; nil for any other count.
-    public init?(bytes: some Sequence<UInt8>) {
-        var words: (UInt64, UInt64) = (0, 0)
-        var count = 0
-        for byte in bytes {
-            if count < 8 { words.0 = words.0 << 8 | UInt64(byte) } else { words.1 = words.1 << 8 | UInt64(byte) }
-            count += 1
-        }
-        guard count == 16 else { return nil }
-        self.init(high: words.0, low: words.1)
+    public init?(bytes: some Collection<UInt8>) {
+        guard bytes.count == 16 else { return nil }
+        self = bytes.withMemory { Self($0) }
+    }
+
+    /// - Parameter bytes: 16.
+    private init(_ bytes: UnsafeRawBufferPointer) {
+        self.init(
+            high: UInt64(bigEndian: bytes.loadUnaligned(as: UInt64.self)), low: UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
     }
 
     /// 16 bytes, big-endian: what the databases hold.
     public var bytes: [UInt8] {
         [UInt8](unsafeUninitializedCapacity: 16) { buffer, count in
-            for i in 0..<8 {
-                buffer[i] = UInt8(truncatingIfNeeded: high >> (56 - 8 * UInt64(i)))
-                buffer[i + 8] = UInt8(truncatingIfNeeded: low >> (56 - 8 * UInt64(i)))
-            }
+            let bytes = UnsafeMutableRawBufferPointer(buffer)
+            bytes.storeBytes(of: high.bigEndian, as: UInt64.self)
+            bytes.storeBytes(of: low.bigEndian, toByteOffset: 8, as: UInt64.self)
             count = 16
         }
     }
@@ -53,23 +52,35 @@ public struct Identifier<Tag>: Hashable, Comparable, Sendable {
 extension Identifier: LosslessStringConvertible {
     /// Lower-case `8-4-4-4-12` hexadecimal, the only spelling that is written.
     public var description: String {
-        let hex = Hexadecimal.encode(bytes)
-        var text = ""
-        text.reserveCapacity(36)
-        for (position, character) in hex.utf8.enumerated() {
-            if position == 8 || position == 12 || position == 16 || position == 20 { text.append("-") }
-            text.unicodeScalars.append(Unicode.Scalar(character))
+        String(unsafeUninitializedCapacity: 36) { text in
+            var at = 0
+            for index in 0..<16 {
+                if index == 4 || index == 6 || index == 8 || index == 10 {
+                    text[at] = UInt8(ascii: "-")
+                    at += 1
+                }
+                let word = index < 8 ? high : low
+                (text[at], text[at + 1]) = Hexadecimal.encode(UInt8(truncatingIfNeeded: word >> UInt64(56 - 8 * (index & 7))))
+                at += 2
+            }
+            return at
         }
-        return text
     }
 
     /// Reads the dashed spelling, in either case; nil for anything else.
     public init?(_ description: String) {
-        let utf8 = Array(description.utf8)
-        guard utf8.count == 36, [8, 13, 18, 23].allSatisfy({ utf8[$0] == UInt8(ascii: "-") }) else { return nil }
-        guard let bytes = Hexadecimal.decode(utf8.enumerated().lazy.filter { ![8, 13, 18, 23].contains($0.offset) }.map(\.element))
-        else { return nil }
-        self.init(bytes: bytes)
+        let text = Array(description.utf8)
+        guard text.count == 36 else { return nil }
+        var words: (high: UInt64, low: UInt64) = (0, 0)
+        for (at, character) in text.enumerated() {
+            if at == 8 || at == 13 || at == 18 || at == 23 {
+                guard character == UInt8(ascii: "-") else { return nil }
+            } else {
+                guard let digit = Hexadecimal.value(of: character) else { return nil }
+                if at < 18 { words.high = words.high << 4 | UInt64(digit) } else { words.low = words.low << 4 | UInt64(digit) }
+            }
+        }
+        self.init(high: words.high, low: words.low)
     }
 }
 

@@ -30,13 +30,15 @@ public struct Manifest: Hashable, Sendable {
     public var byteCount: UInt64 { chunks.reduce(0) { $0 + UInt64($1.length) } }
 
     public static func pack(_ chunks: some Collection<ChunkReference>) -> [UInt8] {
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(chunks.count * packedReferenceByteCount)
-        for chunk in chunks {
-            bytes += chunk.hash.bytes
-            for shift in stride(from: UInt32(0), to: 32, by: 8) { bytes.append(UInt8(truncatingIfNeeded: chunk.length >> shift)) }
+        let count = chunks.count * packedReferenceByteCount
+        return [UInt8](unsafeUninitializedCapacity: count) { bytes, done in
+            let bytes = UnsafeMutableRawBufferPointer(bytes)
+            for chunk in chunks {
+                chunk.hash.write(to: UnsafeMutableRawBufferPointer(rebasing: bytes[done...]))
+                bytes.storeBytes(of: chunk.length.littleEndian, toByteOffset: done + ChunkHash.byteCount, as: UInt32.self)
+                done += packedReferenceByteCount
+            }
         }
-        return bytes
     }
 
     public enum FormatError: Error, Equatable, Sendable { case length, chunkLength }
@@ -44,16 +46,17 @@ public struct Manifest: Hashable, Sendable {
     /// - Throws: `.length` if the bytes are no multiple of 36, `.chunkLength` if a chunk is empty or too long.
     public static func unpack(_ bytes: some RandomAccessCollection<UInt8>) throws(FormatError) -> [ChunkReference] {
         guard bytes.count.isMultiple(of: packedReferenceByteCount) else { throw .length }
+        guard let chunks = bytes.withMemory(unpackMemory) else { throw .chunkLength }
+        return chunks
+    }
+
+    private static func unpackMemory(_ bytes: UnsafeRawBufferPointer) -> [ChunkReference]? {
         var chunks: [ChunkReference] = []
         chunks.reserveCapacity(bytes.count / packedReferenceByteCount)
-        var at = bytes.startIndex
-        while at != bytes.endIndex {
-            let hashEnd = bytes.index(at, offsetBy: ChunkHash.byteCount)
-            let end = bytes.index(hashEnd, offsetBy: 4)
-            let length = bytes[hashEnd..<end].reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
-            guard length > 0, length <= UInt32(maximumChunkByteCount) else { throw .chunkLength }
-            chunks.append(ChunkReference(hash: ChunkHash(bytes: bytes[at..<hashEnd])!, length: length))
-            at = end
+        for at in stride(from: 0, to: bytes.count, by: packedReferenceByteCount) {
+            let length = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: at + ChunkHash.byteCount, as: UInt32.self))
+            guard length > 0, length <= UInt32(maximumChunkByteCount) else { return nil }
+            chunks.append(ChunkReference(hash: ChunkHash(UnsafeRawBufferPointer(rebasing: bytes[at...])), length: length))
         }
         return chunks
     }
