@@ -16,15 +16,19 @@ import TestSupport
         private var random: SeededGenerator
         private let problems: Problems
         /// By the file's inode here, which lives as long as the replica: content and what was done.
-        private(set) var owed: [UInt64: (content: String, what: String)] = [:]
+        private(set) var owed: [UInt64: (content: String, what: String, call: Int)] = [:]
         private(set) var calls = 0, closed = 0
         /// The calls before which the mount was found dead, and those that failed with something else than that there is no such file.
         private(set) var restarts: [Int] = [], failures: [String] = []
         /// How often a call took the name of another file than was seen there.
         private(set) var mistaken = 0
-        /// The mount died over a call that took a name, and could not be asked whose.
-        private var isUncertain = false
+        /// Files other than the one that was seen that a call cut off which then failed, as the mount died over it.
+        private(set) var cut = 0
+        /// The mount died over a call that took a name, or cut off what had it, and could not be asked whose.
+        private var isUncertain = false, mayHaveCut = false
         static let deadlineSeconds = 3.0
+        /// What was done, for people who look for what is lost.
+        private var history: [(call: Int, text: String)] = []
 
         init(_ index: Int, _ mount: Mount, _ random: SeededGenerator, _ problems: Problems) {
             (self.index, self.mount, self.random, self.problems) = (index, mount, random, problems)
@@ -49,6 +53,14 @@ import TestSupport
             if isUncertain { isUncertain = !forgetWhatIsNotListed() }
         }
 
+        private func tell(_ text: @autoclosure () -> String) {
+            history.append((calls, text()))
+            if history.count > 2_000 { history.removeFirst(1_000) }
+        }
+
+        /// What was done from a call on.
+        func history(since call: Int) -> String { history.filter { $0.call >= call }.prefix(150).map { "\($0.call): \($0.text)" }.joined(separator: "\n") }
+
         private func name() -> String { ["", "", "a/", "b/"].randomElement(using: &random)! + "f\(Int.random(in: 0..<6, using: &random))" }
 
         private func step() {
@@ -60,9 +72,14 @@ import TestSupport
             case 8..<10: remove(name())
             case 10, 11:
                 let target = name(), source = name()
-                if source != target { rename(source, to: target) }
+                if source != target {
+                    tell("rename \(source), \(inode(source).map(String.init) ?? "nothing")")
+                    rename(source, to: target)
+                }
             case 12: mkdir(mount(["a", "b"].randomElement(using: &random)!), 0o755)
-            default: Glibc.rename(mount("a"), mount("b"))
+            default:
+                let isDone = Glibc.rename(mount("a"), mount("b")) == 0
+                tell("rename a to b: \(isDone)")
             }
         }
 
@@ -75,10 +92,15 @@ import TestSupport
             write(bytes, to: open(mount(name), flags, 0o644), name)
         }
 
-        /// Opening may have cut the file off, and then failed as the mount died over it.
+        /// Opening may have cut the file off, and then failed as the mount died over it: the one that was seen there, or one that came there since
+        /// from elsewhere, which is empty when the mount is back.
         private func overwrite(_ name: String, _ flags: Int32, _ bytes: [UInt8]) {
-            let before = inode(name), file = open(mount(name), flags, 0o644)
-            if let before, file < 0, didPerhaps(errno) { owed[before] = nil }
+            let before = inode(name), file = open(mount(name), flags, 0o644), error = errno
+            tell("overwrite \(name), \(before.map(String.init) ?? "nothing") before, \(file < 0 ? "errno \(error)" : "open")")
+            if file < 0, didPerhaps(error) {
+                if let before { owed[before] = nil }
+                (isUncertain, mayHaveCut) = (true, true)
+            }
             write(bytes, to: file, name)
         }
 
@@ -105,9 +127,10 @@ import TestSupport
             // From the first call that may have changed it, its earlier content is this mount's to lose.
             owed[UInt64(status.st_ino)] = nil
             let isClosed = close(file) == 0 && isWhole
+            tell("write \(name), \(status.st_ino), \(bytes.count) bytes, \(isWhole ? "whole" : "in part"), \(isClosed ? "closed" : "not closed")")
             guard isClosed, witness >= 0, fstat(witness, &status) == 0, status.st_nlink > 0 else { return }
             closed += 1
-            owed[UInt64(status.st_ino)] = (Storm.content(bytes), "\(name) of \(mount.path), call \(calls)")
+            owed[UInt64(status.st_ino)] = (Storm.content(bytes), "\(name) of \(mount.path), call \(calls)", calls)
         }
 
         /// As editors save: a new file takes the name of the old one.
@@ -135,7 +158,9 @@ import TestSupport
             var status = stat()
             let inode = file >= 0 && fstat(file, &status) == 0 ? UInt64(status.st_ino) : nil
             let before = inode == nil ? nil : namesAndChange(of: file), start = Shared.Timestamp.now().nanoseconds
-            guard let result = call(inode), result == 0 || didPerhaps(errno) else { return }
+            let answer = call(inode), error = errno
+            tell("take \(name) of \(inode.map(String.init) ?? "nothing"): \(answer == nil ? "not done" : answer == 0 ? "done" : "errno \(error)")")
+            guard let result = answer, result == 0 || didPerhaps(error) else { return }
             guard let inode else { return }
             owed[inode] = nil
             guard let before, let after = namesAndChange(of: file) else { return isUncertain = true }
@@ -151,15 +176,29 @@ import TestSupport
         /// - Returns: whether all could be listed.
         private func forgetWhatIsNotListed() -> Bool {
             mistaken += 1
-            var listed: Set<UInt64> = []
+            guard let listed = sizes(), mount.isAlive else { return false }
+            let isCut = { [mayHaveCut] in mayHaveCut && listed[$0] == 0 }
+            cut += owed.keys.count(where: isCut)
+            tell("not owed any more: \(owed.keys.filter { listed[$0] == nil || isCut($0) })")
+            owed = owed.filter { listed[$0.key] != nil && !isCut($0.key) }
+            mayHaveCut = false
+            return true
+        }
+
+        /// Of all files that can be listed, by their inodes; nil if not all can.
+        func sizes() -> [UInt64: Int]? {
+            var listed: [UInt64: Int] = [:]
             for folder in [".", "a", "b"] {
-                do throws(Storm.Unreadable) { listed.formUnion(try mount.names(folder).compactMap { inode("\(folder)/\($0)") }) } catch {
-                    guard folder != ".", [ENOENT, ENOTDIR].contains(error.error) else { return false }
+                do throws(Storm.Unreadable) {
+                    for name in try mount.names(folder) {
+                        var status = stat()
+                        if stat(mount("\(folder)/\(name)"), &status) == 0 { listed[UInt64(status.st_ino)] = Int(status.st_size) }
+                    }
+                } catch {
+                    guard folder != ".", [ENOENT, ENOTDIR].contains(error.error) else { return nil }
                 }
             }
-            guard mount.isAlive else { return false }
-            owed = owed.filter { listed.contains($0.key) }
-            return true
+            return listed
         }
     }
 
@@ -210,20 +249,22 @@ import TestSupport
             let status = try user.mount.boxfs(["status", user.mount.path]).output
             for (inode, owed) in user.owed where !kept.contains(owed.content) {
                 problems.expect(false, """
-                    lost: \(owed.content.prefix(8)), \(owed.what), inode \(inode); restarts: \(user.restarts), failures: \(user.failures)
+                    lost: \(owed.content.prefix(8)), \(owed.what), inode \(inode) of now \(user.sizes()?[inode].map { "\($0) bytes" } ?? "no name"); restarts: \(user.restarts), failures: \(user.failures)
                     versions with it: \(drive.versions(of: owed.content)); in rescue/: \(user.mount.rescued())
                     \((try? user.mount.boxfs(["status", user.mount.path, "--json"]).output) ?? status)
                     \(user.mount.log.suffix(4_000))
+                    \(user.history(since: owed.call))
                     """)
+                drive.keep()
             }
             problems.expect(!status.contains("STOPPED"), status)
         }
         drive.stopServer()
         let fsck = try drive.fsck()
         problems.expect(fsck.status == 0, "\(fsck.output)")
-        let mistaken = users.reduce(0) { $0 + $1.mistaken }
+        let mistaken = users.reduce(0) { $0 + $1.mistaken }, cut = users.reduce(0) { $0 + $1.cut }
         let copies = right.keys.filter { $0.contains("conflicted copy") }.count
-        print("converge storm of \(count): \(users.map(\.calls)) calls, \(users.map(\.closed)) closes, \(right.count) entries, \(copies) conflicted copies, \(mistaken) names taken from another file than was seen, \(trouble.counts)")
+        print("converge storm of \(count): \(users.map(\.calls)) calls, \(users.map(\.closed)) closes, \(right.count) entries, \(copies) conflicted copies, \(mistaken) names taken from another file than was seen, \(cut) cut, \(trouble.counts)")
         problems.report()
     }
 

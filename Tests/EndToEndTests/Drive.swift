@@ -12,6 +12,7 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
     private var mounts: [Mount] = []
     private let lock = NSLock()
     private var isOver = false
+    private var isKept = false
 
     static let binaries = ProcessInfo.processInfo.environment["BOXFS_BIN"] ?? FileManager.default.currentDirectoryPath + "/bin"
 
@@ -45,7 +46,13 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
             mount.kill()
         }
         if server?.isRunning ?? false { stopServer(SIGKILL) }
-        try? FileManager.default.removeItem(atPath: root)
+        if !isKept { try? FileManager.default.removeItem(atPath: root) }
+    }
+
+    /// With `BOXFS_KEEP` the folder stays, for people who look for what went wrong.
+    func keep() {
+        isKept = ProcessInfo.processInfo.environment["BOXFS_KEEP"] != nil
+        if isKept { print("kept: \(root)") }
     }
 
     /// Nobody listens there. Not one that the kernel may give to a connection (ip(7), ip_local_port_range) while a server is away.
@@ -87,9 +94,23 @@ final class Drive: @unchecked Sendable {       // used by one test at a time; th
     /// What a server that ended exited with; nil for one that a signal ended.
     var serverStatus: Int32? { server.flatMap { $0.terminationReason == .exit ? $0.terminationStatus : nil } }
 
-    /// SIGSTOP, SIGCONT.
+    /// SIGSTOP, SIGCONT. A server that is stopped answers nothing any more when this returns: one thread takes the signal, and the others go on
+    /// until that one was given a processor.
     func signalServer(_ signal: Int32) {
-        if let server { Glibc.kill(server.processIdentifier, signal) }
+        guard let server else { return }
+        Glibc.kill(server.processIdentifier, signal)
+        guard signal == SIGSTOP else { return }
+        let end = Date(timeIntervalSinceNow: 10)
+        while Date() < end, !Self.isStopped(server.processIdentifier) { usleep(1_000) }
+    }
+
+    /// Whether all threads of a process are (proc_pid_stat(5): the state follows the name).
+    private static func isStopped(_ process: Int32) -> Bool {
+        let threads = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(process)/task")) ?? []
+        return threads.allSatisfy { thread in
+            guard let text = try? String(contentsOfFile: "/proc/\(process)/task/\(thread)/stat", encoding: .utf8) else { return true }
+            return text[(text.lastIndex(of: ")") ?? text.startIndex)...].dropFirst(2).first == "T"
+        }
     }
 
     func stopServer(_ signal: Int32 = SIGTERM) {
