@@ -92,16 +92,14 @@ import TestSupport
             write(bytes, to: open(mount(name), flags, 0o644), name)
         }
 
-        /// Opening may have cut the file off, and then failed as the mount died over it: the one that was seen there, or one that came there since
-        /// from elsewhere, which is empty when the mount is back.
+        /// Opening cuts a file off: if the mount dies over it, or before it says which file that was, the one that was seen there, or one that came
+        /// there since from elsewhere, which is empty when the mount is back.
         private func overwrite(_ name: String, _ flags: Int32, _ bytes: [UInt8]) {
             let before = inode(name), file = open(mount(name), flags, 0o644), error = errno
             tell("overwrite \(name), \(before.map(String.init) ?? "nothing") before, \(file < 0 ? "errno \(error)" : "open")")
-            if file < 0, didPerhaps(error) {
-                if let before { owed[before] = nil }
-                (isUncertain, mayHaveCut) = (true, true)
-            }
-            write(bytes, to: file, name)
+            guard file < 0 ? didPerhaps(error) : !write(bytes, to: file, name) else { return }
+            if let before { owed[before] = nil }
+            (isUncertain, mayHaveCut) = (true, true)
         }
 
         private func inode(_ name: String) -> UInt64? {
@@ -116,21 +114,27 @@ import TestSupport
             return true
         }
 
-        private func write(_ bytes: [UInt8], to file: Int32, _ name: String) {
-            guard file >= 0 else { return }
+        /// - Returns: false if the mount died before it said which file this is.
+        @discardableResult private func write(_ bytes: [UInt8], to file: Int32, _ name: String) -> Bool {
+            guard file >= 0 else { return true }
             // Kept open over the close: says whether the file was still there when the close was done.
             let witness = open("/proc/self/fd/\(file)", O_RDONLY)
             defer { if witness >= 0 { close(witness) } }
             var status = stat()
-            guard fstat(file, &status) == 0 else { return _ = close(file) }
+            guard fstat(file, &status) == 0 else {
+                tell("write \(name): errno \(errno) before a byte was written")
+                close(file)
+                return false
+            }
             let isWhole = ftruncate(file, 0) == 0 && Glibc.write(file, bytes, bytes.count) == bytes.count
             // From the first call that may have changed it, its earlier content is this mount's to lose.
             owed[UInt64(status.st_ino)] = nil
             let isClosed = close(file) == 0 && isWhole
             tell("write \(name), \(status.st_ino), \(bytes.count) bytes, \(isWhole ? "whole" : "in part"), \(isClosed ? "closed" : "not closed")")
-            guard isClosed, witness >= 0, fstat(witness, &status) == 0, status.st_nlink > 0 else { return }
+            guard isClosed, witness >= 0, fstat(witness, &status) == 0, status.st_nlink > 0 else { return true }
             closed += 1
             owed[UInt64(status.st_ino)] = (Storm.content(bytes), "\(name) of \(mount.path), call \(calls)", calls)
+            return true
         }
 
         /// As editors save: a new file takes the name of the old one.
