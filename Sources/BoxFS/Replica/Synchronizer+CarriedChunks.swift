@@ -6,8 +6,10 @@ extension Synchronizer {
     /// What the new chunks of such a batch have together at most, bytes.
     private static let carriedBytes = 128 << 10
 
+    /// Not where a manifest has pages: they are sent before the commit, and differences with them.
     static func carriesChunks(_ batch: Batch) -> Bool {
-        batch.files.reduce(0) { $0 + $1.slots.reduce(0) { $0 + ($1.segment?.length ?? 0) } } <= carriedBytes
+        batch.files.allSatisfy { $0.slots.count <= Manifest.maximumInlineCount }
+            && batch.files.reduce(0) { $0 + $1.slots.reduce(0) { $0 + ($1.segment?.length ?? 0) } } <= carriedBytes
     }
 
     /// The chunks of sealed segments, each once.
