@@ -8,9 +8,7 @@ import Testing
 @Suite struct DriveCarriedChunkTests {
     private let base = [UInt8](repeating: 7, count: 3000)
 
-    private func delta(_ pieces: [(at: Int, bytes: [UInt8])]) -> Data {
-        Data(pieces.flatMap { ChunkDelta.header($0.at..<$0.at + $0.bytes.count) + $0.bytes })
-    }
+    private func delta(_ pieces: [(at: Int, bytes: [UInt8])]) -> Data { Data(TestDevice.delta(pieces)) }
 
     private func device(_ fixture: DriveFixture, _ name: String = "ann") async throws -> TestDevice {
         try await fixture.account(name)

@@ -8,9 +8,7 @@ import Testing
 @Suite struct DriveDeltaTests {
     private let base = [UInt8](repeating: 7, count: 3000)
 
-    private func delta(_ pieces: [(at: Int, bytes: [UInt8])]) -> ByteBuffer {
-        ByteBuffer(bytes: pieces.flatMap { ChunkDelta.header($0.at..<$0.at + $0.bytes.count) + $0.bytes })
-    }
+    private func delta(_ pieces: [(at: Int, bytes: [UInt8])]) -> ByteBuffer { ByteBuffer(bytes: TestDevice.delta(pieces)) }
 
     /// A device with a file of `base`.
     private func device(_ fixture: DriveFixture, _ name: String) async throws -> TestDevice {

@@ -177,6 +177,9 @@ struct TestDevice {
 
     static func reference(_ bytes: [UInt8]) -> ChunkReference { ChunkReference(hash: SHA256.hash(bytes), length: UInt32(bytes.count)) }
 
+    /// A body that `ChunkDelta` takes.
+    static func delta(_ pieces: [(at: Int, bytes: [UInt8])]) -> [UInt8] { pieces.flatMap { ChunkDelta.header($0.at..<$0.at + $0.bytes.count) + $0.bytes } }
+
     static func content(_ chunks: [[UInt8]]) -> Content { Content(Manifest(chunks: chunks.map(reference))) }
 
     func write(_ node: NodeID, base: VersionID?, _ text: String, as version: VersionID = .make()) -> Shared.Operation {

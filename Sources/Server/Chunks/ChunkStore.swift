@@ -8,6 +8,12 @@ struct ChunkLocation: Hashable, Sendable {
     /// Bytes from the object's start.
     var offset: UInt64
     var length: UInt32
+
+    /// What is left of it from a byte on; nothing behind its end.
+    func suffix(from start: Int) -> ChunkLocation {
+        let start = min(UInt32(clamping: start), length)
+        return ChunkLocation(object: object, offset: offset + UInt64(start), length: length - start)
+    }
 }
 
 struct StoredObject: Sendable {

@@ -52,11 +52,7 @@ extension Committer {
     private func keep(_ chunk: ChunkReference, _ location: ChunkLocation?) throws {
         if try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(chunk.hash)]) != nil { return }
         guard let location else { throw MergeWanted() }     // collected since it was seen
-        try sql.execute(
-            "INSERT INTO objects (name, bytes, arrived) VALUES ($1, $2, $3)", [.text(location.object), .int(location.length), .time(time)])
-        try sql.execute("""
-            INSERT INTO chunks (hash, length, object, byte_offset, reference_count, arrived) VALUES ($1, $2, $3, $4, 0, $5)
-            """, [.hash(chunk.hash), .int(chunk.length), .text(location.object), .int(location.offset), .time(time)])
+        try Drive.note([chunk.hash], placed: [chunk.hash: location], sql, time)
     }
 
     // MARK: Copies

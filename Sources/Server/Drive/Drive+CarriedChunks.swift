@@ -57,10 +57,8 @@ extension Drive {
         do { pieces = try data.withUnsafeReadableBytes { try ChunkDelta.pieces(of: $0, chunkLength: length) } } catch {
             throw .badRequest("A chunk's data is no sequence of pieces within it.")
         }
-        guard var location = bases[base] else { return nil }
-        let start = min(chunk.start ?? 0, location.length)
-        location.offset += UInt64(start)
-        location.length = min(chunk.length, location.length - start)
+        guard var location = bases[base]?.suffix(from: Int(chunk.start ?? 0)) else { return nil }
+        location.length = min(chunk.length, location.length)
         var bytes = ByteBuffer()
         if location.length > 0 {
             guard let held = try? await chunks.read(location) else { return nil }
@@ -71,14 +69,5 @@ extension Drive {
             data.withUnsafeReadableBytes { ChunkDelta.lay(pieces, of: $0, over: whole, at: 0) }
         }
         return bytes
-    }
-
-    /// Writes the rows of what a commit brought.
-    static func note(_ carried: Carried, _ sql: any SQLConnection, _ time: Timestamp) throws {
-        try note(Array(carried.placed.values), sql, time)
-        try place(carried.placed, sql, time)
-        for hash in carried.lengths.keys where carried.placed[hash] == nil {
-            guard try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(hash)]) != nil else { throw DriveError.tryAgain("A chunk was collected while it was sent again.") }
-        }
     }
 }

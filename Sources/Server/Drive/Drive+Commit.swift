@@ -17,8 +17,8 @@ extension Drive {
                 guard error is MergeWanted else { throw Self.translated(error) }
                 // Texts that meet are read by their rows.
                 if !carried.placed.isEmpty {
-                    let (placed, time) = (carried, now())
-                    try await write(.ordered) { try Self.note(placed, $0, time) }
+                    let (brought, time) = (carried, now())
+                    try await write(.ordered) { try Self.note(brought.lengths.keys, placed: brought.placed, $0, time) }
                     carried.placed = [:]
                 }
                 plan = try await planMerges(namespace, request, attempt: plan.attempt + 1)
@@ -37,7 +37,7 @@ extension Drive {
                 if let upload = request.upload { try Self.endUpload(sql, session, upload) }
                 return (try JSONDecoder().decode(CommitAnswer.self, from: Data((row.text(1) ?? "").utf8)), [])
             }
-            try Self.note(carried, sql, time)
+            try Self.note(carried.lengths.keys, placed: carried.placed, sql, time)
             let committer = try Committer(sql, session, namespace, request, time, plan, carried.lengths)
             if let seen = request.seen, committer.sequence < seen { throw DriveError.lostChanges }
             let answer = try committer.run()

@@ -25,8 +25,7 @@ extension Drive {
             guard let location = try Self.location(sql, namespace, base) else { throw DriveError.notFound("There is no such chunk.") }
             return location
         }
-        location.offset += UInt64(min(start, Int(location.length)))
-        location.length = UInt32(max(0, Int(location.length) - start))
+        location = location.suffix(from: start)
         let isCut = pieces.isEmpty && length <= location.length
         let made: ChunkStore.Made
         do throws(ChunkStoreError) {

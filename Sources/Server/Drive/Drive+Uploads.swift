@@ -163,14 +163,22 @@ extension Drive {
         _ references: [ChunkReference], placed: [ChunkHash: ChunkLocation], in upload: UploadID, _ time: Timestamp
     ) async throws(DriveError) {
         try await write(.ordered) { sql in
-            try Self.note(Array(placed.values), sql, time)
-            try Self.place(placed, sql, time)
+            try Self.note(references.map(\.hash), placed: placed, sql, time)
             for reference in references {
-                if try placed[reference.hash] == nil && sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(reference.hash)]) == nil {
-                    throw DriveError.tryAgain("A chunk was collected while it was sent again.")
-                }
                 try sql.execute(
                     "UPDATE upload_chunks SET is_stored = 1 WHERE upload = $1 AND hash = $2", [.id(upload), .hash(reference.hash)])
+            }
+        }
+    }
+
+    /// Writes the rows of chunks that have arrived, in whatever way.
+    /// - Parameter placed: those that were stored, all in one object; the store had the others.
+    static func note(_ arrived: some Sequence<ChunkHash>, placed: [ChunkHash: ChunkLocation], _ sql: any SQLConnection, _ time: Timestamp) throws {
+        try note(Array(placed.values), sql, time)
+        try place(placed, sql, time)
+        for hash in arrived where placed[hash] == nil {
+            guard try sql.first("SELECT 1 FROM chunks WHERE hash = $1", [.hash(hash)]) != nil else {
+                throw DriveError.tryAgain("A chunk was collected while it was sent again.")
             }
         }
     }

@@ -130,10 +130,14 @@ extension FileContent {
     func restoreOrigin(_ start: Int) {
         lock.withLock {
             let index = slots.index(at: start)
-            guard index < slots.count, let segment = slots[index].segment, let origin = segment.origin else { return }
-            drop(segment)
-            slots[index] = .chunk(origin)
+            if index < slots.count, let segment = slots[index].segment, segment.origin != nil { putBack(segment, at: index) }
         }
+    }
+
+    /// A slot has what it had before its segment. Under the lock.
+    func putBack(_ segment: Segment, at index: Int) {
+        drop(segment)
+        slots[index] = segment.origin.map(Slot.chunk) ?? .hole
     }
 
     /// Puts zeros in the place of a chunk.

@@ -50,9 +50,7 @@ extension FileContent {
     /// Slots that were to be written whole, and were not, have again what they had.
     private func takeBackEmpty(_ indices: [Int]) {
         for index in indices where index < slots.count {
-            guard let segment = slots[index].segment, segment.length == 0, !segment.isTaken else { continue }
-            drop(segment)
-            slots[index] = segment.origin.map(Slot.chunk) ?? .hole
+            if let segment = slots[index].segment, segment.length == 0, !segment.isTaken { putBack(segment, at: index) }
         }
         while slots.count > slots.count(size: size) { discard(slots.removeLast()) }
     }
