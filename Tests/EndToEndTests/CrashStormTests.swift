@@ -151,6 +151,14 @@ import TestSupport
         /// The kernel's longest request: a longer write(2) is several changes. Between them, whatever this process begins by fork(2) has its copy
         /// of the descriptor closed, which sends what is there (fuse.txt, FLUSH).
         private static let requestByteCount = 1 << 20
+        private static let pageByteCount = 4096
+
+        /// Where one request ends and the next begins if a write(2) starts within a page of which the kernel has nothing else: it may not keep a
+        /// page of which it has only a part (fuse_fill_write_pages in fs/fuse/file.c).
+        private static func firstEnd(_ range: Range<Int>) -> Int? {
+            let end = (range.lowerBound + pageByteCount - 1) / pageByteCount * pageByteCount
+            return range.lowerBound < end && end < range.upperBound ? end : nil
+        }
 
         private func change(_ file: String, _ flags: Int32, _ bytes: [UInt8], at offset: Int) throws {
             let opened = flags & O_TRUNC != 0 ? [] : contents[file] ?? []
@@ -167,6 +175,10 @@ import TestSupport
             defer { if descriptor >= 0 { close(descriptor) } }
             for from in stride(from: 0, to: max(1, bytes.count), by: Self.requestByteCount) {
                 let part = bytes[from..<min(bytes.count, from + Self.requestByteCount)]
+                if let end = Self.firstEnd(offset + part.startIndex..<offset + part.endIndex) {
+                    tree[file] = Storm.content(with(bytes[..<(end - offset)]))
+                    passed.add(tree)
+                }
                 try call("write", { $0[file] = Storm.content(with(bytes[..<part.endIndex])) }) {
                     part.withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + from)) } == part.count
                 }
