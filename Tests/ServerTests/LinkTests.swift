@@ -188,6 +188,8 @@ import Testing
         let folder = try #require(try await ada.list()["in"])
         let listing = try await ada.list(folder.id)
         #expect(listing.keys.sorted() == ["empty", "large", "large (conflicted copy, link, 2027-01-15)"])
+        let large = try #require(listing["large"]?.content), whole = Manifest.maximumChunkByteCount, head = Manifest.headByteCount
+        #expect(try Manifest.unpack(try #require(large.inline)).map { Int($0.length) } == [head, whole - head, whole, body.count - 2 * whole], "as a mount cuts it")
         let reader = try await FileReader(drive, ada.namespace, try #require(listing["large"]).version)
         #expect(reader.byteCount == UInt64(body.count))
         for range in [0..<UInt64(body.count), 4_194_303..<4_194_305, 0..<1, 8_499_999..<8_500_000, 5..<5] as [Range<UInt64>] {

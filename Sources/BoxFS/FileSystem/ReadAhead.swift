@@ -24,7 +24,7 @@ struct ReadAhead: Sendable {
             (chunks, announced) = (0, stretch)
             return nil
         }
-        if chunks == 0 { (chunks, announced) = (2, max(announced, stretch + 1)) }
+        if chunks == 0 { (chunks, announced) = (2, max(announced, stretch)) }
         let end = stretch + 1 + chunks
         guard end > announced else { return nil }
         defer {

@@ -3,7 +3,8 @@ import Dispatch
 import Glibc
 import Shared
 
-/// Turns frozen segments into chunks: hashes each file and links it into the chunk cache, so no byte is written twice.
+/// Turns frozen segments into chunks: hashes each file and links it into the chunk cache, so no byte is written twice, but for patches and a long
+/// file's head.
 ///
 /// Crash order: 1. the segment's file is linked into the cache under its hash; 2. the file's rows name the chunk and no longer
 /// the segment (one commit); 3. the segment's name is removed. A crash before 2 leaves the segment as it was; its file may then be
@@ -17,11 +18,11 @@ enum Sealer {
 
     struct Sealed: Sendable {
         let segment: Segment
-        /// None, if the segment held no byte; several of a patch that concerned little of it.
+        /// None, if the segment held no byte; several, if it was cut.
         var chunks: [ChunkReference] = []
         /// Bytes of them that count twice in the cache until `ChunkCache.endSealing`.
         var doubleBytes: UInt64 = 0
-        /// The files that were made for a patch, and are no longer needed once the rows name the chunks.
+        /// The files that were made for `parts`, and are no longer needed once the rows name the chunks.
         var wholes: [Segment] = []
     }
 
@@ -80,7 +81,11 @@ enum Sealer {
 
     private static func seal(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
         guard segment.length > 0 else { return Sealed(segment: segment) }
-        guard segment.patch == nil else { return try sealPatch(segment, into: cache) }
+        if segment.patch != nil { return try sealAnew(segment, into: cache) }
+        if segment.parts.count > 1 {
+            // A disk without room for it has some once this was sent: whole then.
+            do throws(FileSystemError) { return try sealAnew(segment, into: cache) } catch { guard error == .noSpace else { throw error } }
+        }
         if let bytes = segment.held { return try seal(bytes, of: segment, into: cache) }
         let descriptor = open(segment.path, O_RDWR | O_CLOEXEC)
         guard descriptor >= 0 else { throw .io }
@@ -133,8 +138,9 @@ enum Sealer {
         }
     }
 
-    /// Makes files of a patch and what is beneath it. They are on the disk before the rows name them, as the pieces may have been for long.
-    private static func sealPatch(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
+    /// Makes a file of each part: of a patch and what is beneath it, or of a segment that is cut. They are on the disk before the rows name them, as
+    /// the bytes may have been for long.
+    private static func sealAnew(_ segment: Segment, into cache: ChunkCache) throws(FileSystemError) -> Sealed {
         var sealed = Sealed(segment: segment)
         do throws(FileSystemError) {
             for part in segment.parts {

@@ -19,16 +19,16 @@ final class IncomingFile {
         var bytes = bytes
         byteCount += UInt64(bytes.readableBytes)
         while bytes.readableBytes > 0 {
+            if pending.readableBytes == Manifest.maximumChunkByteCount { try await storeFull() }
             let count = min(bytes.readableBytes, Manifest.maximumChunkByteCount - pending.readableBytes)
             var part = bytes.readSlice(length: count)!
             pending.writeBuffer(&part)
-            if pending.readableBytes == Manifest.maximumChunkByteCount { try await store() }
         }
     }
 
     /// Sends what is left. - Returns: what a commit that names `upload` may say.
     func finish() async throws(DriveError) -> Content {
-        if pending.readableBytes > 0 { try await store() }
+        if pending.readableBytes > 0 { try await store(pending) }
         let manifest = Manifest(chunks: references), content = Content(manifest)
         guard content.pages != nil else { return content }
         let pages = manifest.pages
@@ -45,9 +45,14 @@ final class IncomingFile {
         Task { [drive, session] in try? await drive.abandonUpload(session, upload) }
     }
 
-    private func store() async throws(DriveError) {
-        let chunk = pending
+    /// More comes: the file is longer than one chunk.
+    private func storeFull() async throws(DriveError) {
+        if references.isEmpty { try await store(pending.readSlice(length: Manifest.headByteCount)!) }
+        try await store(pending)
         pending = ByteBuffer()
+    }
+
+    private func store(_ chunk: ByteBuffer) async throws(DriveError) {
         let hash = chunk.withUnsafeReadableBytes { SHA256.hash($0) }
         let reference = ChunkReference(hash: hash, length: UInt32(chunk.readableBytes))
         references.append(reference)

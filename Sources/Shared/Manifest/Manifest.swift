@@ -16,6 +16,10 @@ public struct ChunkReference: Hashable, Sendable {
 /// little-endian). The all-zero hash names a hole: `length` zero bytes that are stored nowhere.
 public struct Manifest: Hashable, Sendable {
     public static let maximumChunkByteCount = 4 << 20
+    /// The first chunk of a file that is longer than `maximumChunkByteCount`, bytes; the second ends where the first would have. So who looks at
+    /// the head of a long file, where formats keep their marks and tables, waits for that much and not for 4 MiB; and a program that changes
+    /// the head with each save, as SQLite does, sends that much.
+    public static let headByteCount = 128 << 10
     /// Chunks that stand in the version itself; a longer manifest is kept in pages.
     public static let maximumInlineCount = 128
     /// Chunks in one page, of which only the last may hold fewer.

@@ -87,11 +87,17 @@ extension FileContent {
         lock.withLock {
             for case (let index, .segment(let segment)) in slots.enumerated() {
                 (segment.isFrozen, segment.isTaken, segment.replacesSynced) = (true, true, segment.origin != nil)
-                let room = Self.maximumStretchSlots - slots.stretchCount(index) + 1
-                segment.parts = segment.patch?.parts(length: segment.length, atMost: room) ?? [0..<segment.length]
+                segment.parts = parts(of: segment, index)
             }
             return (size, slots)
         }
+    }
+
+    private func parts(of segment: Segment, _ index: Int) -> [Range<Int>] {
+        let count = slots.stretchCount(index), head = Manifest.headByteCount
+        if let patch = segment.patch { return patch.parts(length: segment.length, atMost: Self.maximumStretchSlots - count + 1) }
+        let isHead = index == 0 && count == 1 && size > SlotTable.stretch && segment.length > head
+        return isHead ? [0..<head, head..<segment.length] : [0..<segment.length]
     }
 
     /// Slots between two multiples of 4 MiB, so that a file that is edited all over does not fall apart.
@@ -106,8 +112,8 @@ extension FileContent {
             for case (let index, .segment(let segment)) in frozen.enumerated() {
                 guard let sealed = chunks[ObjectIdentifier(segment)] else { continue }
                 claims += sealed.map(\.hash)
-                // A patch's chunks are files of their own, which `Sealer` synced.
-                if !segment.isSynced, segment.patch == nil { unsynced += sealed }
+                // The chunks of a patch, or several of one segment, are files of their own, which `Sealer` synced.
+                if !segment.isSynced, segment.patch == nil, sealed.count == 1 { unsynced += sealed }
                 segment.sealed = sealed.count == 1 ? sealed[0] : nil
                 if let index = slots.index(of: segment, at: frozen.start(index)) { slots.replace(index, by: sealed) }
                 segment.isTaken = false
