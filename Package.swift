@@ -47,6 +47,7 @@ let package = Package(
                 "CFuse3", "CCurl", "CLinux", "ChunkCache", "Shared",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
             ],
             swiftSettings: settings),
         .executableTarget(

@@ -55,7 +55,7 @@ func onThread<Answer: Sendable>(_ work: @escaping @Sendable () throws -> Answer)
                 since: Timestamp(nanoseconds: 1), time: Timestamp(nanoseconds: 2),
                 operations: ["read": Instruments.Counts(durations: HistogramCounts(buckets: [3: 4], sum: 5, maximum: 6), errors: [2: 1], amount: 7)],
                 lanes: [:], exchanges: [:], sentBytes: 1, receivedBytes: 2, cacheHits: 3, cacheMisses: 4, cacheEvictions: 5,
-                commits: HistogramCounts(), logSyncs: HistogramCounts(), dataSyncs: HistogramCounts())
+                keeps: HistogramCounts(), commits: HistogramCounts(), logSyncs: HistogramCounts(), dataSyncs: HistogramCounts())
         }
 
         func explain(_ path: String) throws(ControlError) -> FileExplanation {

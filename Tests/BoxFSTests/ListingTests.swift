@@ -104,7 +104,7 @@ import TestSupport
         let folder = try world.system.mkdir(.root, "folder", mode: 0o755, caller: Caller(uid: 0, gid: 0, pid: 1, umask: 0)).inode
         func list(_ name: String) throws -> Int {
             try tree.lock.withLock { () throws(FileSystemError) in
-                try tree.change { try $0.execute(sql: "DELETE FROM log; DELETE FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
+                try tree.change { try $0.database.execute(sql: "DELETE FROM log; DELETE FROM entries WHERE parent = ?", arguments: [Int64(folder.rawValue)]) }
                 let parent = try tree.inode(folder).id, node = Self.node(&random, 1)
                 var applier = FeedApplier(tree: tree, namespace: tree.namespaces[Namespace.home]!)
                 try applier.list(folder, entries: [Entry(parent: parent, name: name, node: node.id, sequence: 1)], nodes: [node])

@@ -55,7 +55,7 @@ enum LocalReplica {
     }
 
     /// A process takes its threads with it: what makes segment files in the background has to come to its end.
-    /// - Parameter commits: false: as SIGKILL does it, what no transaction ended is gone.
+    /// - Parameter commits: false: as SIGKILL does it, what no transaction ended and no close kept is gone.
     static func close(_ system: inout MountedFileSystem?, commits: Bool = true) throws {
         if commits { try system?.tree.lock.withLock { () throws(FileSystemError) in try system?.tree.commit() } }
         weak let tree = system?.tree

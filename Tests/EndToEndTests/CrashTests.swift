@@ -41,6 +41,20 @@ import TestSupport
         }
     }
 
+    /// No close follows them.
+    @Test func changesOfNamesSurviveSoonByThemselves() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one")
+        for name in ["stays", "moves", "goes"] { try mount.write(name, [1]) }
+        #expect(mkdir(mount("folder"), 0o755) == 0 && rename(mount("moves"), mount("folder/moved")) == 0 && unlink(mount("goes")) == 0)
+        usleep(300_000)
+        mount.kill()
+        try mount.start()
+        #expect(try mount.names().sorted() == ["folder", "stays"])
+        #expect(mount.read("folder/moved") == [1])
+    }
+
     @Test func closedFilesSurviveTheDeathOfTheMountAndOfTheServer() throws {
         let drive = try Drive(seconds: 200)
         defer { drive.end() }

@@ -99,7 +99,7 @@ extension MountedFileSystem {
         guard handle.isWritable else { return }
         try tree.lock.withLock { () throws(FileSystemError) in
             try tree.logContent(handle.inode)
-            try tree.commit()
+            try tree.keep()
         }
     }
 

@@ -49,9 +49,9 @@ extension MountedFileSystem {
         inode.target = target
         if let target { inode.size = UInt64(target.utf8.count) }
         let record = LogRecord(namespace: directory.namespace, kind: .create, inode: inode.number, node: inode.id, parent: directory.id, name: name, time: now)
-        try tree.change { database in
-            try Self.insertEntry(database, parent, name, inode.number)
-            try tree.record(database, record)
+        try tree.change { rows in
+            try Self.insertEntry(rows, parent, name, inode.number)
+            try tree.record(rows, record)
         }
         tree.register(inode)
         entriesChanged(directory, now)
@@ -70,9 +70,9 @@ extension MountedFileSystem {
             try tree.requireRoom()
             let now = Timestamp.now()
             let record = LogRecord(namespace: directory.namespace, kind: .link, inode: number, node: inode.id, parent: directory.id, name: newName, time: now)
-            try tree.change { database in
-                try Self.insertEntry(database, newParent, newName, number)
-                try tree.record(database, record)
+            try tree.change { rows in
+                try Self.insertEntry(rows, newParent, newName, number)
+                try tree.record(rows, record)
             }
             inode.links += 1
             inode.changed = now
@@ -115,9 +115,9 @@ extension MountedFileSystem {
         let now = Timestamp.now()
         let record = LogRecord(
             namespace: directory.namespace, kind: .remove, inode: inode.number, node: inode.id, parent: directory.id, name: name, version: inode.version, time: now)
-        try tree.change { database in
-            try Self.deleteEntry(database, directory.number, name)
-            try tree.record(database, record)
+        try tree.change { rows in
+            try Self.deleteEntry(rows, directory.number, name)
+            try tree.record(rows, record)
         }
         unlinked(inode, now)
         entriesChanged(directory, now)
@@ -178,11 +178,11 @@ extension MountedFileSystem {
         let record = LogRecord(
             namespace: from.namespace, kind: .rename, inode: inode.number, node: tree.entryID(inode), parent: from.id, name: name, otherNode: target?.id,
             otherParent: to.id, otherName: newName, version: target?.version, time: now)
-        try tree.change { database in
-            try Self.deleteEntry(database, from.number, name)
-            if target != nil { try Self.deleteEntry(database, to.number, newName) }
-            try Self.insertEntry(database, to.number, newName, inode.number)
-            try tree.record(database, record)
+        try tree.change { rows in
+            try Self.deleteEntry(rows, from.number, name)
+            if target != nil { try Self.deleteEntry(rows, to.number, newName) }
+            try Self.insertEntry(rows, to.number, newName, inode.number)
+            try tree.record(rows, record)
         }
         if let target { unlinked(target, now) }
         inode.changed = now
@@ -203,12 +203,12 @@ extension MountedFileSystem {
         let record = LogRecord(
             namespace: from.namespace, kind: .exchange, inode: one.number, node: tree.entryID(one), parent: from.id, name: name, otherNode: other.id,
             otherParent: to.id, otherName: otherName, time: now)
-        try tree.change { database in
-            try Self.deleteEntry(database, from.number, name)
-            try Self.deleteEntry(database, to.number, otherName)
-            try Self.insertEntry(database, from.number, name, other.number)
-            try Self.insertEntry(database, to.number, otherName, one.number)
-            try tree.record(database, record)
+        try tree.change { rows in
+            try Self.deleteEntry(rows, from.number, name)
+            try Self.deleteEntry(rows, to.number, otherName)
+            try Self.insertEntry(rows, from.number, name, other.number)
+            try Self.insertEntry(rows, to.number, otherName, one.number)
+            try tree.record(rows, record)
         }
         for inode in [one, other] {
             inode.changed = now
@@ -227,13 +227,13 @@ extension MountedFileSystem {
         tree.markDirty(directory)
     }
 
-    static func insertEntry(_ database: Database, _ parent: InodeNumber, _ name: String, _ inode: InodeNumber, sequence: Int64 = 0) throws {
-        try database.cachedStatement(sql: "INSERT INTO entries (parent, name, inode, sequence) VALUES (?, ?, ?, ?)")
-            .execute(arguments: [Int64(parent.rawValue), name, Int64(inode.rawValue), sequence])
+    static func insertEntry(_ rows: RowChanges, _ parent: InodeNumber, _ name: String, _ inode: InodeNumber, sequence: Int64 = 0) throws {
+        try rows.execute(
+            sql: "INSERT INTO entries (parent, name, inode, sequence) VALUES (?, ?, ?, ?)",
+            arguments: [Int64(parent.rawValue), name, Int64(inode.rawValue), sequence])
     }
 
-    static func deleteEntry(_ database: Database, _ parent: InodeNumber, _ name: String) throws {
-        try database.cachedStatement(sql: "DELETE FROM entries WHERE parent = ? AND name = ?")
-            .execute(arguments: [Int64(parent.rawValue), name])
+    static func deleteEntry(_ rows: RowChanges, _ parent: InodeNumber, _ name: String) throws {
+        try rows.execute(sql: "DELETE FROM entries WHERE parent = ? AND name = ?", arguments: [Int64(parent.rawValue), name])
     }
 }

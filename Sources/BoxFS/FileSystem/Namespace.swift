@@ -79,22 +79,22 @@ final class Namespace: @unchecked Sendable {
     private var toldKey: String { "told \(number)" }
 
     /// With the answer's other effects, in one transaction.
-    func saveTold(_ sequence: Int64, _ database: Database) throws {
+    func saveTold(_ sequence: Int64, _ rows: RowChanges) throws {
         told = max(told, sequence)
-        try database.cachedStatement(sql: "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
-            .execute(arguments: [toldKey, told])
+        try rows.execute(
+            sql: "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", arguments: [toldKey, told])
     }
 
-    func forgetTold(_ database: Database) throws { try database.execute(sql: "DELETE FROM meta WHERE key = ?", arguments: [toldKey]) }
+    func forgetTold(_ rows: RowChanges) throws { try rows.execute(sql: "DELETE FROM meta WHERE key = ?", arguments: [toldKey]) }
 
-    func save(_ database: Database) throws {
-        try database.cachedStatement(sql: """
+    func save(_ rows: RowChanges) throws {
+        try rows.execute(sql: """
             INSERT INTO namespaces (number, id, root, junction, role, cursor, lost, caught_up) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (number) DO UPDATE SET role = excluded.role, cursor = excluded.cursor, lost = excluded.lost, caught_up = excluded.caught_up
-            """).execute(arguments: [
+            """, arguments: [
                 number, id.data, Int64(root.rawValue), junction?.data, role.rawValue, cursor, isLost, caughtUp,
             ])
-        if isLost { try saveLeaving(database) }
+        if isLost { try saveLeaving(rows) }
     }
 
     // What is known of one that is being left lies in `meta`, for the process that goes on with it after a crash.
@@ -102,9 +102,9 @@ final class Namespace: @unchecked Sendable {
     private struct Leaving: Codable { let name: String?, comesBack: Return? }
     private var leavingKey: String { "leaving \(number)" }
 
-    private func saveLeaving(_ database: Database) throws {
+    private func saveLeaving(_ rows: RowChanges) throws {
         let packed = String(decoding: try JSONEncoder().encode(Leaving(name: name, comesBack: comesBack)), as: UTF8.self)
-        try database.execute(sql: "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", arguments: [leavingKey, packed])
+        try rows.execute(sql: "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", arguments: [leavingKey, packed])
     }
 
     private func loadLeaving(_ database: Database) throws {
@@ -113,8 +113,8 @@ final class Namespace: @unchecked Sendable {
         (name, comesBack) = (leaving.name, leaving.comesBack)
     }
 
-    func forgetLeaving(_ database: Database) throws {
-        try database.execute(sql: "DELETE FROM meta WHERE key = ?", arguments: [leavingKey])
+    func forgetLeaving(_ rows: RowChanges) throws {
+        try rows.execute(sql: "DELETE FROM meta WHERE key = ?", arguments: [leavingKey])
     }
 
     /// For people: why it was left.
@@ -160,14 +160,14 @@ extension Tree {
     /// Says that a node and all below it belong to another namespace: nothing else about them changes.
     func move(_ inode: Inode, to namespace: Int64) throws(FileSystemError) {
         try commit()        // so that the rows tell all there is
-        let numbers = try change { database in
-            let numbers = try Int64.fetchAll(database, sql: """
+        let numbers = try change { rows in
+            let numbers = try Int64.fetchAll(rows.database, sql: """
                 WITH RECURSIVE below (inode) AS (SELECT ?1 UNION SELECT e.inode FROM below b JOIN entries e ON e.parent = b.inode
                 JOIN nodes n ON n.inode = e.inode AND n.namespace = ?2)
                 SELECT inode FROM below
                 """, arguments: [Int64(inode.number.rawValue), inode.namespace])
             for number in numbers {
-                try database.cachedStatement(sql: "UPDATE nodes SET namespace = ? WHERE inode = ?").execute(arguments: [namespace, number])
+                try rows.execute(sql: "UPDATE nodes SET namespace = ? WHERE inode = ?", arguments: [namespace, number])
             }
             return numbers
         }

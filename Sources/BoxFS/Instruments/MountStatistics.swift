@@ -15,7 +15,8 @@ struct MountStatistics: Codable, Hashable, Sendable {
     var cacheHits: UInt64
     var cacheMisses: UInt64
     var cacheEvictions: UInt64
-    /// Transactions of the replica, fdatasyncs of its WAL, and syncs of files' segments.
+    /// Closes whose changes went to the replica's journal, its transactions, fdatasyncs of its WAL, and syncs of files' segments.
+    var keeps: HistogramCounts
     var commits: HistogramCounts
     var logSyncs: HistogramCounts
     var dataSyncs: HistogramCounts
@@ -35,6 +36,7 @@ struct MountStatistics: Codable, Hashable, Sendable {
         rest.cacheHits = cacheHits &- earlier.cacheHits
         rest.cacheMisses = cacheMisses &- earlier.cacheMisses
         rest.cacheEvictions = cacheEvictions &- earlier.cacheEvictions
+        rest.keeps = keeps.since(earlier.keeps)
         rest.commits = commits.since(earlier.commits)
         rest.logSyncs = logSyncs.since(earlier.logSyncs)
         rest.dataSyncs = dataSyncs.since(earlier.dataSyncs)

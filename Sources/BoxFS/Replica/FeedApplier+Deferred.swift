@@ -29,13 +29,13 @@ extension FeedApplier {
     }
 
     private func wait(_ kind: Kind, _ key: Data, _ sequence: Int64, _ row: some Encodable) throws(FileSystemError) {
-        try tree.change { database in
+        try tree.change { rows in
             let packed = try JSONEncoder().encode(row)
-            try database.cachedStatement(sql: """
+            try rows.execute(sql: """
                 INSERT INTO deferred (namespace, kind, key, sequence, row) VALUES (?, ?, ?, ?, ?)
                 ON CONFLICT (kind, key) DO UPDATE SET namespace = excluded.namespace, sequence = excluded.sequence, row = excluded.row
                 WHERE excluded.sequence >= sequence OR excluded.namespace <> namespace
-                """).execute(arguments: [namespace.number, kind.rawValue, key, sequence, packed])
+                """, arguments: [namespace.number, kind.rawValue, key, sequence, packed])
         }
     }
 
@@ -89,7 +89,7 @@ extension Tree {
 
     private func drop(_ rows: [DeferredRow]) throws(FileSystemError) {
         for row in rows {
-            try change { try $0.cachedStatement(sql: "DELETE FROM deferred WHERE kind = ? AND key = ?").execute(arguments: [row.kind, row.key]) }
+            try change { try $0.execute(sql: "DELETE FROM deferred WHERE kind = ? AND key = ?", arguments: [row.kind, row.key]) }
         }
     }
 

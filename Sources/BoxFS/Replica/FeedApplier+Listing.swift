@@ -15,14 +15,14 @@ extension FeedApplier {
         var new: [NodeID: Node] = [:]
         for node in rows where !node.deleted && node.shared == nil && FileType(mode: node.mode) != nil && !known.contains(node.id) { new[node.id] = node }
         var others: [Entry] = [], names: [String] = []
-        try tree.change { database in
+        try tree.change { rows in
             for entry in entries {
                 guard !entry.deleted, !taken.contains(entry.name), let node = new.removeValue(forKey: entry.node) else {
                     others.append(entry)    // known here, or a further name of a file
                     continue
                 }
-                let inode = try tree.insert(node, in: namespace.number, database)
-                try MountedFileSystem.insertEntry(database, directory, entry.name, inode, sequence: entry.sequence)
+                let inode = try tree.insert(node, in: namespace.number, rows)
+                try MountedFileSystem.insertEntry(rows, directory, entry.name, inode, sequence: entry.sequence)
                 names.append(entry.name)
             }
         }
@@ -54,21 +54,21 @@ extension FeedApplier {
 
 extension Tree {
     /// Writes the rows of a node that is new here. Within a `change`.
-    fileprivate func insert(_ node: Node, in namespace: Int64, _ database: Database) throws -> InodeNumber {
+    fileprivate func insert(_ node: Node, in namespace: Int64, _ rows: RowChanges) throws -> InodeNumber {
         let inode = makeInode(for: node, in: namespace)
         if let version = node.version, let content = node.content {
             (inode.version, inode.size) = (version, content.size)
             if let packed = content.inline {
                 guard SlotTable(try Manifest.unpack(packed)) != nil else { throw FileSystemError.notSupported }
                 if !packed.isEmpty {
-                    try database.cachedStatement(sql: "INSERT INTO manifests (inode, page, packed) VALUES (?, 0, ?)")
-                        .execute(arguments: [Int64(inode.number.rawValue), packed])
+                    try rows.execute(
+                        sql: "INSERT INTO manifests (inode, page, packed) VALUES (?, 0, ?)", arguments: [Int64(inode.number.rawValue), packed])
                 }
             } else {
                 inode.pages = content.pages ?? []
             }
         }
-        try inode.save(database)
+        try inode.save(rows)
         return inode.number
     }
 }

@@ -92,9 +92,9 @@ struct FeedApplier {
             }
             inode.file = nil
             tree.dirtyContents.removeAll { $0 === inode }
-            try tree.change { database in
+            try tree.change { rows in
                 for table in ["manifests", "segments"] {
-                    try database.cachedStatement(sql: "DELETE FROM \(table) WHERE inode = ?").execute(arguments: [Int64(inode.number.rawValue)])
+                    try rows.execute(sql: "DELETE FROM \(table) WHERE inode = ?", arguments: [Int64(inode.number.rawValue)])
                 }
             }
         }
@@ -137,8 +137,8 @@ struct FeedApplier {
         defer { tree.releaseIfUnused(inode) }
         if current?.inode == inode.number {
             try tree.change {
-                try $0.cachedStatement(sql: "UPDATE entries SET sequence = ? WHERE parent = ? AND name = ?")
-                    .execute(arguments: [entry.sequence, Int64(parent.number.rawValue), entry.name])
+                try $0.execute(
+                    sql: "UPDATE entries SET sequence = ? WHERE parent = ? AND name = ?", arguments: [entry.sequence, Int64(parent.number.rawValue), entry.name])
             }
             return
         }
@@ -233,10 +233,11 @@ extension Tree {
         inode.id = .make()
         inode.wasRemovedElsewhere = false
         markDirty(inode)
-        try change { database in
-            try database.cachedStatement(sql: "UPDATE nodes SET id = ? WHERE inode = ?").execute(arguments: [inode.id.data, Int64(inode.number.rawValue)])
-            try database.cachedStatement(sql: "DELETE FROM log WHERE node = ? AND kind IN (?, ?, ?) AND id > ?")
-                .execute(arguments: [id.data, LogKind.setattr.rawValue, LogKind.xattr.rawValue, LogKind.content.rawValue, lastCut])
+        try change { rows in
+            try rows.execute(sql: "UPDATE nodes SET id = ? WHERE inode = ?", arguments: [inode.id.data, Int64(inode.number.rawValue)])
+            try rows.execute(
+                sql: "DELETE FROM log WHERE node = ? AND kind IN (?, ?, ?) AND id > ?",
+                arguments: [id.data, LogKind.setattr.rawValue, LogKind.xattr.rawValue, LogKind.content.rawValue, lastCut])
         }
     }
 

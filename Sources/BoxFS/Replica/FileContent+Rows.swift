@@ -40,7 +40,7 @@ extension FileContent {
     }
 
     /// Writes what differs from the rows. Under `Tree.lock`.
-    func save(_ inode: Inode, _ database: Database) throws {
+    func save(_ inode: Inode, _ rows: RowChanges) throws {
         let number = Int64(inode.number.rawValue)
         try lock.withLock {
             // A call under way may have changed the content and not the inode yet: of both there is one row after the process's death.
@@ -53,23 +53,23 @@ extension FileContent {
                 let packed = Manifest.pack(manifest.chunks[start..<min(start + Manifest.pageCount, manifest.chunks.count)])
                 pages.append(packed.hashValue)
                 guard page >= savedPages.count || savedPages[page] != packed.hashValue else { continue }
-                try database.cachedStatement(sql: """
+                try rows.execute(sql: """
                     INSERT INTO manifests (inode, page, packed) VALUES (?, ?, ?)
                     ON CONFLICT (inode, page) DO UPDATE SET packed = excluded.packed
-                    """).execute(arguments: [number, page, Data(packed)])
+                    """, arguments: [number, page, Data(packed)])
             }
             if savedPages.count > pages.count {
-                try database.cachedStatement(sql: "DELETE FROM manifests WHERE inode = ? AND page >= ?").execute(arguments: [number, pages.count])
+                try rows.execute(sql: "DELETE FROM manifests WHERE inode = ? AND page >= ?", arguments: [number, pages.count])
             }
             var segments: [Int: SavedSegment] = [:]
             for (index, slot) in slots.enumerated() {
                 guard case .segment(let segment) = slot else { continue }
                 let row = SegmentRow(slots.start(index), segment)
                 segments[row.start] = row.saved
-                if savedSegments[row.start] != row.saved { try row.save(database, inode: number) }
+                if savedSegments[row.start] != row.saved { try row.save(rows, inode: number) }
             }
             for start in savedSegments.keys where segments[start] == nil {
-                try database.cachedStatement(sql: "DELETE FROM segments WHERE inode = ? AND start = ?").execute(arguments: [number, start])
+                try rows.execute(sql: "DELETE FROM segments WHERE inode = ? AND start = ?", arguments: [number, start])
             }
             savedPages = pages
             savedSegments = segments

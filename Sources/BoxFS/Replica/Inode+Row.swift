@@ -36,16 +36,16 @@ extension Inode {
         return encoder
     }()
 
-    func save(_ database: Database) throws {
+    func save(_ rows: RowChanges) throws {
         let packedXattrs = xattrs.isEmpty ? nil : try Self.attributeEncoder.encode(xattrs)
-        try database.cachedStatement(sql: """
+        try rows.execute(sql: """
             INSERT INTO nodes (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (inode) DO UPDATE SET id = excluded.id, mode = excluded.mode, uid = excluded.uid, gid = excluded.gid,
             accessed = excluded.accessed, modified = excluded.modified, changed = excluded.changed, links = excluded.links,
             size = excluded.size, version = excluded.version, pages = excluded.pages, xattrs = excluded.xattrs,
             hydrated = excluded.hydrated, sequence = excluded.sequence, namespace = excluded.namespace,
             unlogged = excluded.unlogged
-            """).execute(arguments: [
+            """, arguments: [
                 Int64(number.rawValue), id.data, Int64(mode), Int64(uid), Int64(gid), Int64(bitPattern: device),
                 accessed.nanoseconds, modified.nanoseconds, changed.nanoseconds, created.nanoseconds, Int64(links),
                 Int64(size), version?.data, pages.map(ChunkHash.pack), target, packedXattrs, hydration.rawValue, sequence, namespace,

@@ -47,15 +47,15 @@ struct LogRecord: Sendable {
     }
 
     /// - Returns: the record's number.
-    func insert(_ database: Database) throws -> Int64 {
-        try database.cachedStatement(sql: """
+    func insert(_ rows: RowChanges) throws -> Int64 {
+        try rows.execute(sql: """
             INSERT INTO log (namespace, kind, inode, node, parent, name, other_node, other_parent, other_name, detail, time)
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-            """).execute(arguments: [
+            """, arguments: [
                 namespace, kind.rawValue, Int64(inode.rawValue), node.data, parent?.data, name, otherNode?.data, otherParent?.data,
                 otherName, detail, time.nanoseconds,
             ])
-        return database.lastInsertedRowID
+        return rows.database.lastInsertedRowID
     }
 
     /// The records of one namespace, in order.

@@ -18,7 +18,7 @@ extension Mount {
             since: began, time: .now(), operations: instruments.counts(), lanes: lanes, exchanges: kinds,
             sentBytes: transfer.sent.load(ordering: .relaxed), receivedBytes: transfer.received.load(ordering: .relaxed),
             cacheHits: UInt64(cache.hits), cacheMisses: UInt64(cache.misses), cacheEvictions: UInt64(cache.evictions),
-            commits: replica.tree.database.commits.counts, logSyncs: replica.tree.database.syncs.counts,
+            keeps: replica.tree.database.keeps.counts, commits: replica.tree.database.commits.counts, logSyncs: replica.tree.database.syncs.counts,
             dataSyncs: replica.tree.segments.syncs.counts)
     }
 

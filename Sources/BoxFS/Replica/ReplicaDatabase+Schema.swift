@@ -1,10 +1,10 @@
 extension ReplicaDatabase {
     /// `PRAGMA user_version`. docs/FORMAT.md describes the tables; a change there is a new number and a migration.
-    static let formatVersion = 7
+    static let formatVersion = 8
 
     /// From each format to the next. 2: no segment was a patch; 3: rows named the pieces of patches
     /// (`SegmentRow.before4`); 4: each segment had a file; 5: segments alone told of what no record speaks of;
-    /// 6: a slot had 4 MiB, and a row its number.
+    /// 6: a slot had 4 MiB, and a row its number; 7: there was no `StatementJournal`.
     static let migrations = [
         2: """
             ALTER TABLE segments ADD COLUMN base INTEGER; ALTER TABLE segments ADD COLUMN base_length INTEGER;
@@ -17,10 +17,15 @@ extension ReplicaDatabase {
             CREATE INDEX nodes_unlogged ON nodes (inode) WHERE unlogged = 1
             """,
         6: "ALTER TABLE segments RENAME COLUMN slot TO start; UPDATE segments SET start = start * 4194304",
+        7: makeGeneration,
     ]
+
+    /// Another one in each replica, so that a journal of another counts for nothing.
+    private static let makeGeneration = "INSERT OR IGNORE INTO meta (key, value) VALUES ('generation', random() >> 1)"
 
     static let schema = """
         CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+        \(makeGeneration);
 
         -- The home (1) and the shared folders. root: an inode; junction: the home's node that stands for it there; lost: no right is left.
         CREATE TABLE namespaces (

@@ -7,7 +7,7 @@ import Synchronization
 /// The replica's SQLite file: the tree as this machine knows it, and the log of changes the server does not have.
 ///
 /// Changes gather in one open transaction, so that a row or an index page that many calls change is written once.
-/// `commit` ends it: from then on it survives the death of the process, because the pages lie in the kernel.
+/// `keep` makes what they did survive the death of the process (`StatementJournal`), `commit` ends the transaction.
 /// `sync` makes what was committed survive a power cut: in WAL mode with `synchronous=NORMAL` that takes one fdatasync
 /// of the WAL file (https://www.sqlite.org/wal.html, "Performance Considerations"). The owner calls one at a time.
 final class ReplicaDatabase: Sendable {
@@ -25,11 +25,13 @@ final class ReplicaDatabase: Sendable {
     private static let pageBytes = 2048
     /// At this length of the WAL what it holds goes into the database, within a commit.
     private static let logBytes = 16 << 20
-    /// After so many commits the WAL begins to go to the disk, so that the commit that waits for it waits for little.
-    private static let commitsBetweenWrites: UInt64 = 32
+    /// After so many calls the WAL begins to go to the disk, so that the commit that waits for it waits for little.
+    private static let callsBetweenWrites = 32
+    private let unwrittenCalls = Atomic(0)
+    private let journal: StatementJournal
     private static let writing = DispatchQueue(label: "write the log", qos: .utility)
-    /// How long transactions and fdatasyncs of the WAL took.
-    let commits = Histogram(), syncs = Histogram()
+    /// How long calls of `keep`, transactions and fdatasyncs of the WAL took.
+    let keeps = Histogram(), commits = Histogram(), syncs = Histogram()
 
     init(path: String) throws {
         var configuration = Configuration()
@@ -45,8 +47,12 @@ final class ReplicaDatabase: Sendable {
         queue = try DatabaseQueue(path: path, configuration: configuration)
         walPath = path + "-wal"
         room = DatabaseRoom(reservePath: path + "-reserve")
-        try queue.inDatabase { database in
+        journal = StatementJournal(path: path + "-statements")
+        try queue.inDatabase { [journal] database in
             var version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+            // By those who wrote them: before a format that has other tables.
+            if (StatementJournal.firstFormat...Self.formatVersion).contains(version) { try journal.begin(database) }
+            let isBegun = version >= StatementJournal.firstFormat
             while version != Self.formatVersion {
                 guard let step = version == 0 ? Self.schema : Self.migrations[version] else { throw ReplicaFormatError(found: version) }
                 version = version == 0 ? Self.formatVersion : version + 1
@@ -55,6 +61,7 @@ final class ReplicaDatabase: Sendable {
                     return .commit
                 }
             }
+            if !isBegun { try journal.begin(database) }
         }
     }
 
@@ -80,22 +87,25 @@ final class ReplicaDatabase: Sendable {
     }
 
     /// Changes rows within the open transaction, all of `body` or nothing of it.
-    func change<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
+    func change<T>(_ body: (RowChanges) throws -> T) throws(FileSystemError) -> T {
+        do { return try queue.inDatabase { try change($0, body) } } catch { throw Self.translated(error) }
+    }
+
+    private func change<T>(_ database: Database, _ body: (RowChanges) throws -> T) throws -> T {
+        if !database.isInsideTransaction { try begin(database) }
+        try database.cachedStatement(sql: "SAVEPOINT change").execute()
+        let mark = journal.mark(database)
         do {
-            return try queue.inDatabase { database in
-                if !database.isInsideTransaction { try begin(database) }
-                try database.cachedStatement(sql: "SAVEPOINT change").execute()
-                do {
-                    let result = try body(database)
-                    try database.cachedStatement(sql: "RELEASE change").execute()
-                    return result
-                } catch {
-                    try? database.execute(sql: "ROLLBACK TO change; RELEASE change")
-                    if !database.isInsideTransaction { lostTransaction.store(true, ordering: .relaxed) }
-                    throw error
-                }
-            }
-        } catch { throw Self.translated(error) }
+            let result = try body(RowChanges(database, journal))
+            try database.cachedStatement(sql: "RELEASE change").execute()
+            journal.check(since: mark, database)
+            return result
+        } catch {
+            try? database.execute(sql: "ROLLBACK TO change; RELEASE change")
+            journal.takeBack(to: mark)
+            if !database.isInsideTransaction { lostTransaction.store(true, ordering: .relaxed) }
+            throw error
+        }
     }
 
     /// A transaction that fails at its end is rolled back with all the calls that it held, which were answered: so its space is set
@@ -105,19 +115,37 @@ final class ReplicaDatabase: Sendable {
         try database.beginTransaction(.immediate)
     }
 
-    /// Ends the open transaction after `last` had its say. When it throws, what the transaction held is gone.
-    func commit(_ last: (Database) throws -> Void) throws(FileSystemError) {
+    /// Lets all that was changed survive the death of the process, after `last` had its say.
+    /// - Returns: false if that takes `commit`.
+    func keep(_ last: (RowChanges) throws -> Void) throws(FileSystemError) -> Bool {
+        do {
+            return try RequestAccount.chargeCurrent(.log, keeps) {
+                try queue.inDatabase { database in
+                    try change(database, last)
+                    return journal.publish()
+                }
+            }
+        } catch { throw Self.translated(error) }
+    }
+
+    /// Ends the open transaction after `last` had its say. When it throws, what the transaction held is gone, but for what was kept: the next process
+    /// has that.
+    func commit(_ last: (RowChanges) throws -> Void) throws(FileSystemError) {
         do {
             try RequestAccount.chargeCurrent(.log, commits) {
                 try queue.inDatabase { database in
                     if !database.isInsideTransaction { try begin(database) }
-                    try last(database)
+                    try last(RowChanges(database, nil))
+                    try journal.end(database)
                     try database.commit()
+                    unwrittenCalls.add(1 + journal.recordCount, ordering: .relaxed)
+                    journal.ended()
                     committed.add(1, ordering: .releasing)
                 }
             }
         } catch { throw Self.translated(error) }
-        if committed.load(ordering: .relaxed).isMultiple(of: Self.commitsBetweenWrites), let wal = try? walFile() {
+        if unwrittenCalls.load(ordering: .relaxed) >= Self.callsBetweenWrites, let wal = try? walFile() {
+            unwrittenCalls.store(0, ordering: .relaxed)
             Self.writing.async { WriteBack.begin(wal.rawValue) }
         }
     }

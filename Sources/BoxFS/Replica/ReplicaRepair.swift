@@ -118,6 +118,7 @@ struct ReplicaRepair {
             defer { try? queue.close() }
             try queue.inDatabase { database in
                 try? database.execute(sql: "PRAGMA locking_mode = EXCLUSIVE")
+                StatementJournal.salvage(folder + "/replica.db-statements", database)
                 for row in rows(database, "segments", "*", key: "1,2") {     // the second is `slot` before format 7
                     guard let segment = try? SegmentRow(row) else { continue }
                     segments[row[0], default: [:]][segment.start] = segment
@@ -253,7 +254,7 @@ struct ReplicaRepair {
     private mutating func setAside() throws {
         let aside = "\(folder)/damaged \(time)"
         try FileManager.default.createDirectory(atPath: aside, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        for name in ["replica.db-wal", "replica.db-shm", "dirty", "replica.db"] where access("\(folder)/\(name)", F_OK) == 0 {
+        for name in ["replica.db-wal", "replica.db-shm", "replica.db-statements", "dirty", "replica.db"] where access("\(folder)/\(name)", F_OK) == 0 {
             guard rename("\(folder)/\(name)", "\(aside)/\(name)") == 0 else { throw FileSystemError.io }
         }
         report.aside = aside

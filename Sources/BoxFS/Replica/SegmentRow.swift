@@ -73,12 +73,12 @@ struct SegmentRow {
         return min(held, mayGrow ? SlotTable.stretchEnd(start) - start : length)
     }
 
-    func save(_ database: Database, inode: Int64) throws {
-        try database.cachedStatement(sql: """
+    func save(_ rows: RowChanges, inode: Int64) throws {
+        try rows.execute(sql: """
             INSERT INTO segments (inode, start, file, length, known, base, base_length, origin, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT (inode, start) DO UPDATE SET file = excluded.file, length = excluded.length, known = excluded.known, base = excluded.base,
                 base_length = excluded.base_length, origin = excluded.origin, bytes = excluded.bytes
-            """).execute(arguments: [
+            """, arguments: [
                 inode, start, file, length, base.map { _ in known }, base, base.map { _ in baseLength }, origin.map { Data(Manifest.pack([$0])) }, bytes,
             ])
     }

@@ -18,10 +18,10 @@ extension Synchronizer {
         if !refused.isEmpty { await rescue(refused) }
         let (acknowledged, events) = try tree.lock.withLock { () throws(FileSystemError) in
             let numbers = Dictionary(tree.namespaces.values.map { ($0.id, $0.number) }, uniquingKeysWith: { first, _ in first })
-            try tree.change { database in
-                try database.execute(sql: "DELETE FROM log WHERE id <= ? AND namespace = ?", arguments: [outgoing.lastLog, namespace.number])
-                try database.execute(sql: "DELETE FROM outbox WHERE namespace = ?", arguments: [namespace.number])
-                try namespace.saveTold(answer.sequence, database)
+            try tree.change { rows in
+                try rows.execute(sql: "DELETE FROM log WHERE id <= ? AND namespace = ?", arguments: [outgoing.lastLog, namespace.number])
+                try rows.execute(sql: "DELETE FROM outbox WHERE namespace = ?", arguments: [namespace.number])
+                try namespace.saveTold(answer.sequence, rows)
             }
             let spokenOf = SpokenOf(outgoing.request.operations.map(\.operation))
             try tree.dropDeferred(spokenOf) { row in before.contains { numbers[$0] == row.namespace && row.sequence <= $1 } }

@@ -93,10 +93,10 @@ extension Synchronizer {
         try tree.lock.withLock { () throws(FileSystemError) in
             let inode = try tree.inode(number)
             guard inode.pages == pages else { return }      // replaced meanwhile: the operation finds out
-            try tree.change { database in
-                try database.execute(sql: "DELETE FROM manifests WHERE inode = ?", arguments: [Int64(number.rawValue)])
+            try tree.change { rows in
+                try rows.execute(sql: "DELETE FROM manifests WHERE inode = ?", arguments: [Int64(number.rawValue)])
                 for (index, page) in packed.enumerated() {
-                    try database.execute(
+                    try rows.execute(
                         sql: "INSERT INTO manifests (inode, page, packed) VALUES (?, ?, ?)", arguments: [Int64(number.rawValue), index, page])
                 }
             }

@@ -211,8 +211,8 @@ extension Tree {
 
     func setMeta(_ key: String, _ value: String) throws(FileSystemError) {
         try change {
-            try $0.cachedStatement(sql: "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
-                .execute(arguments: [key, value])
+            try $0.execute(
+                sql: "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", arguments: [key, value])
         }
     }
 

@@ -28,16 +28,16 @@ extension Tree {
         }
         dirty.removeAll { $0.namespace == number }
         dirtyContents.removeAll { $0.namespace == number }
-        filesToRemove += try change { database in
-            let files = try SegmentRow.fetchAll(database, namespace: number).flatMap(\.files)
-            for table in ["log", "outbox", "deferred"] { try database.execute(sql: "DELETE FROM \(table) WHERE namespace = ?", arguments: [number]) }
+        filesToRemove += try change { rows in
+            let files = try SegmentRow.fetchAll(rows.database, namespace: number).flatMap(\.files)
+            for table in ["log", "outbox", "deferred"] { try rows.execute(sql: "DELETE FROM \(table) WHERE namespace = ?", arguments: [number]) }
             for (table, column) in [("entries", "parent"), ("manifests", "inode"), ("segments", "inode")] {
-                try database.execute(sql: "DELETE FROM \(table) WHERE \(column) IN (SELECT inode FROM nodes WHERE namespace = ?)", arguments: [number])
+                try rows.execute(sql: "DELETE FROM \(table) WHERE \(column) IN (SELECT inode FROM nodes WHERE namespace = ?)", arguments: [number])
             }
-            try database.execute(sql: "DELETE FROM nodes WHERE namespace = ?", arguments: [number])
-            try database.execute(sql: "DELETE FROM namespaces WHERE number = ?", arguments: [number])
-            try namespace.forgetTold(database)
-            try namespace.forgetLeaving(database)
+            try rows.execute(sql: "DELETE FROM nodes WHERE namespace = ?", arguments: [number])
+            try rows.execute(sql: "DELETE FROM namespaces WHERE number = ?", arguments: [number])
+            try namespace.forgetTold(rows)
+            try namespace.forgetLeaving(rows)
             return files
         }
         namespaces[number] = nil

@@ -20,9 +20,9 @@ extension Tree {
         try setMeta(Self.mergedKey + "\(inode.number.rawValue)", "")
         guard inode.isDirectory else { return [] }
         try rename(inode.id, other.id, inLog: ["parent", "other_parent"])
-        let names = try change { database in
+        let names = try change { rows in
             try String.fetchAll(
-                database, sql: "UPDATE OR IGNORE entries SET parent = ? WHERE parent = ? RETURNING name",
+                rows.database, sql: "UPDATE OR IGNORE entries SET parent = ? WHERE parent = ? RETURNING name",
                 arguments: [Int64(other.number.rawValue), Int64(inode.number.rawValue)])
         }
         inode.directoryVersion += 1
@@ -32,9 +32,9 @@ extension Tree {
 
     /// Says of records that wait that they are about another node.
     func rename(_ id: NodeID, _ other: NodeID, inLog columns: [String]) throws(FileSystemError) {
-        try change { database in
+        try change { rows in
             for column in columns {
-                try database.execute(sql: "UPDATE log SET \(column) = ? WHERE \(column) = ?", arguments: [other.data, id.data])
+                try rows.execute(sql: "UPDATE log SET \(column) = ? WHERE \(column) = ?", arguments: [other.data, id.data])
             }
         }
     }

@@ -131,9 +131,9 @@ extension Tree {
 
     /// Brings the rows of an earlier process into a state that this one may build on. Under the lock.
     func recover() throws(FileSystemError) {
-        try change { database in
+        try change { rows in
             // Each by a partial index, whose condition the last one repeats: a replica may have a million rows.
-            try database.execute(sql: """
+            try rows.database.execute(sql: """
                 DELETE FROM segments WHERE inode IN (SELECT inode FROM nodes WHERE links = 0);
                 DELETE FROM manifests WHERE inode IN (SELECT inode FROM nodes WHERE links = 0);
                 DELETE FROM nodes WHERE links = 0 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id);

@@ -97,7 +97,7 @@ struct StatisticsReport: Encodable, Sendable {
     var exchanges: [String: Exchanges]
     var sentBytes, receivedBytes: UInt64
     var cache: Cache
-    var commits, logSyncs, dataSyncs: Times
+    var keeps, commits, logSyncs, dataSyncs: Times
 
     init(_ statistics: MountStatistics) {
         since = Self.text(statistics.since)
@@ -117,6 +117,7 @@ struct StatisticsReport: Encodable, Sendable {
         }
         (sentBytes, receivedBytes) = (statistics.sentBytes, statistics.receivedBytes)
         cache = Cache(hits: statistics.cacheHits, misses: statistics.cacheMisses, evictions: statistics.cacheEvictions)
+        keeps = Times(statistics.keeps)
         commits = Times(statistics.commits)
         logSyncs = Times(statistics.logSyncs)
         dataSyncs = Times(statistics.dataSyncs)
@@ -141,7 +142,7 @@ extension StatisticsReport {
             table.rows.append([name] + operation.microseconds.columns + [errors, operation.bytes.map { ByteCount(bytes: $0).description } ?? ""])
         }
         var here = TextTable(rows: [["on this machine"] + Self.head])
-        for (name, times) in [("SQLite commits", commits), ("log synced", logSyncs), ("data synced", dataSyncs)] {
+        for (name, times) in [("closes kept", keeps), ("SQLite commits", commits), ("log synced", logSyncs), ("data synced", dataSyncs)] {
             here.rows.append([name] + times.columns)
         }
         var lanes = TextTable(rows: [["exchanges in lane"] + Self.head])

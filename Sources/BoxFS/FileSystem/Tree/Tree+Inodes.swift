@@ -62,19 +62,19 @@ extension Tree {
     func forgetNode(_ inode: Inode) throws(FileSystemError) {
         let number = Int64(inode.number.rawValue)
         let isLoaded = inode.file != nil
-        let (files, chunks) = try change { database in
-            let rows = try SegmentRow.fetchAll(database, inode: number)
+        let (files, chunks) = try change { rows in
+            let held = try SegmentRow.fetchAll(rows.database, inode: number)
             if !isLoaded {
                 var logs = PieceLogs { [segments] in PieceRecord.readAll(segments.path($0)).byBase }
-                for row in rows { cache.release(bytes: row.reservedBytes(logs.records(of: row))) }
+                for row in held { cache.release(bytes: row.reservedBytes(logs.records(of: row))) }
             }
             // Damaged rows are no reason to keep the file.
-            let chunks = inode.size < ChunkCache.leavingByteCount ? [] : (try? FileContent.sealedChunks(database, number)) ?? []
+            let chunks = inode.size < ChunkCache.leavingByteCount ? [] : (try? FileContent.sealedChunks(rows.database, number)) ?? []
             for table in ["segments", "manifests"] {
-                try database.cachedStatement(sql: "DELETE FROM \(table) WHERE inode = ?").execute(arguments: [number])
+                try rows.execute(sql: "DELETE FROM \(table) WHERE inode = ?", arguments: [number])
             }
-            try Self.dropUnlinked(number, database)
-            return (rows.flatMap(\.files), chunks)
+            try Self.dropUnlinked(number, rows)
+            return (held.flatMap(\.files), chunks)
         }
         filesToRemove += files
         cache.leaveMemory(chunks)
@@ -85,11 +85,10 @@ extension Tree {
     }
 
     /// Drops the row of an unlinked node, and entries that an unlinked directory still had, unless the log speaks of it.
-    static func dropUnlinked(_ number: Int64, _ database: Database) throws {
-        try database.cachedStatement(sql: "DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)")
-            .execute(arguments: [number])
-        if database.changesCount > 0 {
-            try database.cachedStatement(sql: "DELETE FROM entries WHERE parent = ?").execute(arguments: [number])
+    static func dropUnlinked(_ number: Int64, _ rows: RowChanges) throws {
+        try rows.execute(sql: "DELETE FROM nodes WHERE inode = ?1 AND NOT EXISTS (SELECT 1 FROM log WHERE log.node = nodes.id)", arguments: [number])
+        if rows.database.changesCount > 0 {
+            try rows.execute(sql: "DELETE FROM entries WHERE parent = ?", arguments: [number])
         }
     }
 

@@ -4,8 +4,8 @@ import Shared
 // The log of what the server is to be told.
 extension Tree {
     /// Writes a record within a `change`.
-    func record(_ database: Database, _ record: LogRecord) throws {
-        lastLog = try record.insert(database)
+    func record(_ rows: RowChanges, _ record: LogRecord) throws {
+        lastLog = try record.insert(rows)
         logGrew()
     }
 

@@ -151,7 +151,7 @@ final class Tree: @unchecked Sendable {
     // MARK: Transactions
 
     /// Runs row changes of one call: all of them or none.
-    func change<T>(_ body: (Database) throws -> T) throws(FileSystemError) -> T {
+    func change<T>(_ body: (RowChanges) throws -> T) throws(FileSystemError) -> T {
         if let failure { throw failure }
         do throws(FileSystemError) {
             let result = try database.change(body)
@@ -172,30 +172,47 @@ final class Tree: @unchecked Sendable {
         }
     }
 
-    /// Writes what memory holds and ends the transaction. Under the lock.
-    func commit() throws(FileSystemError) {
+    /// Writes what memory holds, so that it survives the death of this process. Under the lock.
+    func keep() throws(FileSystemError) {
         guard hasUncommitted else { return }
+        let (isKept, saved) = try save(database.keep)
+        guard isKept else { return try commit() }
+        for inode in saved { releaseIfUnused(inode) }
+    }
+
+    /// Writes what memory holds.
+    /// - Parameter end: ends what is to be written after it had its say.
+    /// - Returns: the inodes that were written.
+    private func save<T>(_ end: ((RowChanges) throws -> Void) throws(FileSystemError) -> T) throws(FileSystemError) -> (T, [Inode]) {
         if let failure { throw failure }
+        let result: T
         do throws(FileSystemError) {
-            try database.commit { database in
-                for inode in dirtyContents { try inode.file?.save(inode, database) }
-                for inode in dirty { try inode.save(database) }
+            result = try end { rows in
+                for inode in dirtyContents { try inode.file?.save(inode, rows) }
+                for inode in dirty { try inode.save(rows) }
             }
         } catch {
-            // SQLite took the transaction back, and memory speaks of what no row holds any more: the next mount begins at the rows.
+            // SQLite took rows back, and memory speaks of what no row holds any more: the next mount begins at the rows.
             failure = error
             throw error
         }
-        let saved = dirty
         for inode in dirtyContents {
             guard let file = inode.file else { continue }
             file.isRowDirty = false
             filesToRemove += file.takeRemovable()
         }
+        let saved = dirty
+        for inode in saved { inode.isDirty = false }
         dirtyContents.removeAll(keepingCapacity: true)
         dirty.removeAll(keepingCapacity: true)
+        return (result, saved)
+    }
+
+    /// Writes what memory holds and ends the transaction. Under the lock.
+    func commit() throws(FileSystemError) {
+        guard hasUncommitted else { return }
+        let (_, saved) = try save(database.commit)
         hasUncommitted = false
-        for inode in saved { inode.isDirty = false }
         for inode in saved { releaseIfUnused(inode) }
         committedAway += filesToRemove
         filesToRemove.removeAll(keepingCapacity: true)
