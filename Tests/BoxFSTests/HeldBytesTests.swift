@@ -120,6 +120,25 @@ import TestSupport
         try LocalReplica.close(&system)
     }
 
+    /// The write that ends a transaction, as that holds enough, takes set-user-ID from the file none the less.
+    @Test func aWriteThatEndsTheTransactionTakesPrivilegesAway() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let namespace = NamespaceID.make()
+        var system: MountedFileSystem? = try LocalReplica.open(folder, namespace, isNew: true, uid: 1000)
+        let (attributes, privileged) = try system!.create(.root, "s", mode: 0o4755, flags: O_RDWR, caller: caller)
+        #expect(attributes.mode & 0o7777 == 0o4755)
+        try system!.flush(privileged.handle)
+        for number in 1..<Tree.maximumDirtyContents {
+            try write([1], at: 0, to: try system!.create(.root, "f\(number)", mode: 0o644, flags: O_RDWR, caller: caller).1.handle, system!)
+        }
+        try write([2], at: 0, to: privileged.handle, system!)
+        #expect(system!.tree.dirtyContents.isEmpty)
+        try LocalReplica.close(&system)
+        system = try LocalReplica.open(folder, namespace, isNew: false, uid: 1000)
+        #expect(try system!.lookup(.root, "s").mode & 0o7777 == 0o755)
+        try LocalReplica.close(&system)
+    }
+
     /// Format 4: each segment had a file.
     @Test func aReplicaOfTheFormatBeforeIsRead() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }

@@ -10,8 +10,8 @@ enum LocalReplica {
     static let undoFormat7 = "ALTER TABLE segments RENAME COLUMN start TO slot; UPDATE segments SET slot = slot / 4194304"
     static let undoFormat6 = undoFormat7 + "; DROP INDEX nodes_unlogged; ALTER TABLE nodes DROP COLUMN unlogged"
 
-    static func open(_ folder: String, _ namespace: NamespaceID, isNew: Bool) throws -> MountedFileSystem {
-        let options = FileSystemOptions(uid: 0, gid: 0)
+    static func open(_ folder: String, _ namespace: NamespaceID, isNew: Bool, uid: UInt32 = 0) throws -> MountedFileSystem {
+        let options = FileSystemOptions(uid: uid, gid: 0)
         let tree = try Replica.openLocal(ReplicaConfiguration(
             stateDirectory: folder, cacheLimitBytes: 1 << 30, deadlineSeconds: 1, namespace: namespace, device: "here", options: options)).2
         if isNew {
@@ -21,7 +21,9 @@ enum LocalReplica {
                 links: 1, target: nil, xattrs: [:])
             try tree.lock.withLock { () throws(FileSystemError) in
                 try tree.makeRoot(root, namespace: namespace, cursor: 0)
-                try tree.inode(.root).hydration = .complete
+                let made = try tree.inode(.root)
+                made.hydration = .complete
+                tree.markDirty(made)
             }
         }
         return MountedFileSystem(tree: tree, options: options, fetcher: NothingElsewhere())

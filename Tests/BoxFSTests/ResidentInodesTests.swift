@@ -80,7 +80,9 @@ import TestSupport
             links: 1, target: nil, xattrs: [:])
         try tree.lock.withLock { () throws(FileSystemError) in
             try tree.makeRoot(root, namespace: .make(), cursor: 0)
-            try tree.inode(.root).hydration = .complete
+            let made = try tree.inode(.root)
+            made.hydration = .complete
+            tree.markDirty(made)
         }
         return MountedFileSystem(tree: tree, options: FileSystemOptions(uid: 0, gid: 0), fetcher: fetcher)
     }

@@ -41,6 +41,8 @@ final class Inode: @unchecked Sendable {
     var file: FileContent?
     /// The row differs from memory: the next commit writes it.
     var isDirty = false
+    /// It differs in more than what `touch` changes. False unless `isDirty`.
+    var isDirtyBeyondTimes = false
     /// The last log record that says "the content changed"; 0 if none.
     var contentLogged: Int64 = 0
     /// It lost its last name by a change from elsewhere, not by a program here: what is written to it since brings it back.

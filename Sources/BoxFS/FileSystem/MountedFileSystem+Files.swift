@@ -6,7 +6,8 @@ extension MountedFileSystem {
     func create(_ parent: InodeNumber, _ name: String, mode: UInt32, flags: Int32, caller: Caller) throws(FileSystemError) -> (Attributes, OpenFile) {
         try tree.lock.withLock { () throws(FileSystemError) in
             let inode: Inode
-            if flags & O_EXCL == 0, let number = try tree.entry(parent, name) {     // it came from elsewhere just now
+            if let number = try tree.entry(parent, name) {      // it came from elsewhere just now
+                if flags & O_EXCL != 0 { throw .exists }
                 inode = try tree.inode(number)
                 guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .exists }
                 if flags & O_ACCMODE != O_RDONLY { try tree.requireWritable(inode) }
@@ -18,7 +19,7 @@ extension MountedFileSystem {
                     inode.pagesValid = false
                 }
             } else {
-                inode = try makeNode(parent, name, mode: FileType.regular.rawValue | mode & 0o7777, caller: caller)
+                inode = try makeAbsentNode(parent, name, mode: FileType.regular.rawValue | mode & 0o7777, caller: caller)
                 inode.file = FileContent(size: 0, slots: SlotTable(), cache: tree.cache, store: tree.segments)
             }
             tree.addLookup(inode)
@@ -109,9 +110,12 @@ extension MountedFileSystem {
         tree.lock.withLock {
             let inode = handle.inode
             inode.uses -= 1
-            if handle.isWritable { tree.openWriters -= 1 }
-            // A mapped page may be written after the last close's flush; a failure shows in `Tree.failure`.
-            if handle.isWritable { try? tree.logContent(inode) }
+            if handle.isWritable {
+                tree.openWriters -= 1
+                // A mapped page may be written after the last close's flush; a failure shows in `Tree.failure`.
+                try? tree.logContent(inode)
+                if tree.openWriters == 0 { tree.writersGone() }
+            }
             if inode.uses == 0 { inode.file?.closeDescriptors() }
             tree.releaseIfUnused(inode)
         }

@@ -163,6 +163,7 @@ extension MountedFileSystem {
         try tree.log(
             LogRecord(namespace: inode.namespace, kind: .setattr, inode: inode.number, node: inode.id, mask: .mode, time: inode.changed), of: inode)
         inode.mode = mode
+        tree.markDirty(inode)
         fetcher.attributesChanged(inode.number)
     }
 

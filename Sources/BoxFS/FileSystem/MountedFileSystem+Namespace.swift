@@ -26,13 +26,20 @@ extension MountedFileSystem {
     }
 
     /// A new node and its entry. Under `Tree.lock`.
-    func makeNode(
+    private func makeNode(
         _ parent: InodeNumber, _ name: String, mode: UInt32, device: UInt64 = 0, target: String? = nil, caller: Caller
     ) throws(FileSystemError) -> Inode {
         guard FileType(mode: mode) != nil else { throw .invalid }
+        guard try tree.entry(parent, name) == nil else { throw .exists }
+        return try makeAbsentNode(parent, name, mode: mode, device: device, target: target, caller: caller)
+    }
+
+    /// The same where nothing has the name, as far as is known here.
+    func makeAbsentNode(
+        _ parent: InodeNumber, _ name: String, mode: UInt32, device: UInt64 = 0, target: String? = nil, caller: Caller
+    ) throws(FileSystemError) -> Inode {
         let directory = try tree.hydrated(parent)
         guard directory.links > 0 else { throw .notFound }
-        guard try tree.entry(parent, name) == nil else { throw .exists }
         try tree.requireWritable(directory)
         try tree.requireRoom()
         let now = Timestamp.now()
@@ -224,7 +231,7 @@ extension MountedFileSystem {
     private func entriesChanged(_ directory: Inode, _ time: Timestamp) {
         directory.touch(time)
         directory.directoryVersion += 1
-        tree.markDirty(directory)
+        tree.markTouched(directory)
     }
 
     static func insertEntry(_ rows: RowChanges, _ parent: InodeNumber, _ name: String, _ inode: InodeNumber, sequence: Int64 = 0) throws {

@@ -68,7 +68,7 @@ extension Tree {
                 inode.pages = content.pages ?? []
             }
         }
-        try inode.save(rows)
+        try inode.saveWhole(rows)
         return inode.number
     }
 }

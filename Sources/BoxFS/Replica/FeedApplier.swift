@@ -146,6 +146,7 @@ struct FeedApplier {
             // Moved here, or out of there, by a change that the server did not take.
             try tree.move(inode, to: namespace.number)
             inode.sequence = 0
+            tree.markDirty(inode)
             if let node = nodes[entry.node] { try update(inode, node) }
         }
         if let current { try removeEntry(parent.number, entry.name, current.inode) }

@@ -37,6 +37,14 @@ extension Inode {
     }()
 
     func save(_ rows: RowChanges) throws {
+        guard isDirtyBeyondTimes else {
+            return try rows.execute(
+                sql: "UPDATE nodes SET modified = ?, changed = ? WHERE inode = ?", arguments: [modified.nanoseconds, changed.nanoseconds, Int64(number.rawValue)])
+        }
+        try saveWhole(rows)
+    }
+
+    func saveWhole(_ rows: RowChanges) throws {
         let packedXattrs = xattrs.isEmpty ? nil : try Self.attributeEncoder.encode(xattrs)
         try rows.execute(sql: """
             INSERT INTO nodes (\(Self.columns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -17,7 +17,7 @@ extension ReplicaDatabase {
             CREATE INDEX nodes_unlogged ON nodes (inode) WHERE unlogged = 1
             """,
         6: "ALTER TABLE segments RENAME COLUMN slot TO start; UPDATE segments SET start = start * 4194304",
-        7: makeGeneration,
+        7: "\(makeGeneration); DROP INDEX log_entry; CREATE INDEX log_entry ON log (parent, name) WHERE parent IS NOT NULL",
     ]
 
     /// Another one in each replica, so that a journal of another counts for nothing.
@@ -68,7 +68,7 @@ extension ReplicaDatabase {
             parent BLOB, name TEXT, other_node BLOB, other_parent BLOB, other_name TEXT, detail, time INTEGER NOT NULL);
         CREATE INDEX log_node ON log (node);
         CREATE INDEX log_other_node ON log (other_node) WHERE other_node IS NOT NULL;
-        CREATE INDEX log_entry ON log (parent, name);
+        CREATE INDEX log_entry ON log (parent, name) WHERE parent IS NOT NULL;
         CREATE INDEX log_other_entry ON log (other_parent, other_name) WHERE other_parent IS NOT NULL;
 
         -- The commits that are being sent, one for each namespace: repeated word for word until they are answered.

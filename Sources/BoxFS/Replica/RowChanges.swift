@@ -22,10 +22,24 @@ struct RowChanges {
 extension Statement {
     /// Executes a statement that changes rows. As `execute(arguments:)`, in a third of its time: that boxes each value, and nests a call for each.
     func execute(_ values: [DatabaseValue], _ database: Database) throws {
-        precondition(values.count == sqlite3_bind_parameter_count(sqliteStatement), "\(sql) takes another number of values")
         defer { sqlite3_reset(sqliteStatement) }
-        for (index, value) in zip(Int32(1)..., values) { try check(bind(value, at: index), SQLITE_OK, database) }
+        try bind(values, database)
         try check(sqlite3_step(sqliteStatement), SQLITE_DONE, database)
+    }
+
+    /// The integer that the first row begins with; nil if there is no row. As `Int64.fetchOne`.
+    func integer(_ values: [DatabaseValue], _ database: Database) throws -> Int64? {
+        defer { sqlite3_reset(sqliteStatement) }
+        try bind(values, database)
+        let code = sqlite3_step(sqliteStatement)
+        if code == SQLITE_ROW { return sqlite3_column_int64(sqliteStatement, 0) }
+        try check(code, SQLITE_DONE, database)
+        return nil
+    }
+
+    private func bind(_ values: [DatabaseValue], _ database: Database) throws {
+        precondition(values.count == sqlite3_bind_parameter_count(sqliteStatement), "\(sql) takes another number of values")
+        for (index, value) in zip(Int32(1)..., values) { try check(bind(value, at: index), SQLITE_OK, database) }
     }
 
     private func bind(_ value: DatabaseValue, at index: Int32) -> Int32 {

@@ -5,23 +5,15 @@ import Shared
 
 // Sending the log.
 extension Synchronizer {
-    /// How long the log must have been quiet before it is sent, and how long it may wait at most, in milliseconds. Waiting lets
-    /// temporary files vanish before they are sent, and leaves the machine to the programs that write.
-    private static let quietMilliseconds = 5, patienceMilliseconds = 400
-    /// The same while a file is open for writing: what is sent now would have to be copied for its next write.
-    private static let openQuietMilliseconds = 150, openPatienceMilliseconds = 2000
-    /// How often that is looked at.
-    private static let lookMilliseconds = 5
-
     func pushLoop() async {
-        var failures = 0
+        var failures = 0, lastSent: ContinuousClock.Instant?
         while !Task.isCancelled {
             do {
                 await pushSignal.wait()
-                try await settle()
+                try await settle(after: lastSent)
                 if !state.withLock(\.isConnected) { try await checkServer() }
                 while try await pushRound(), !Task.isCancelled {}
-                failures = 0
+                (failures, lastSent) = (0, .now)
             } catch {
                 if Task.isCancelled { return }
                 failures += 1
@@ -34,30 +26,6 @@ extension Synchronizer {
                 try? await Task.sleep(for: .milliseconds(50))
             }
         }
-    }
-
-    private func settle() async throws {
-        var waited = 0, quiet = 0
-        var seen: Int64 = -1
-        while state.withLock(\.uploadWaiters.isEmpty) {
-            let (newest, isOpen) = tree.lock.withLock { (tree.lastLog, tree.openWriters > 0) }
-            if newest != seen { quiet = 0 }
-            seen = newest
-            if quiet >= (isOpen ? Self.openQuietMilliseconds : Self.quietMilliseconds) { return }
-            if waited >= (isOpen ? Self.openPatienceMilliseconds : Self.patienceMilliseconds) { return }
-            await pause()
-            try Task.checkCancellation()
-            waited += Self.lookMilliseconds
-            quiet += Self.lookMilliseconds
-        }
-    }
-
-    /// Sleeps until it is time to look again, or somebody waits for the upload.
-    private func pause() async {
-        let pause = Task { _ = try? await Task.sleep(for: .milliseconds(Self.lookMilliseconds)) }
-        state.withLock { if $0.uploadWaiters.isEmpty { $0.pause = pause } else { pause.cancel() } }
-        await pause.value
-        state.withLock { $0.pause = nil }
     }
 
     private func report(_ error: any Error) {

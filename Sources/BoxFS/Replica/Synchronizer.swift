@@ -34,8 +34,8 @@ final class Synchronizer: MissingFetcher {
         /// Log records up to here are on the server.
         var acknowledged: Int64 = 0
         var uploadWaiters: [UploadWaiter] = []
-        /// What `pushLoop` sleeps in before it sends the log.
-        var pause: Task<Void, Never>?
+        /// What `settle` sleeps in before the log is sent, and whether it ends with the last file that is open for writing.
+        var pause: Task<Void, Never>?, pausesWhileOpen = false
         var hydrationWaiters: [InodeNumber: [@Sendable (FileSystemError?) -> Void]] = [:]
     }
     struct UploadWaiter: Sendable { let log: Int64, done: @Sendable (_ isUploaded: Bool) -> Void }
@@ -62,6 +62,7 @@ final class Synchronizer: MissingFetcher {
         tree.lock.withLock {
             tree.changesWaiting = { [commitSignal] in commitSignal.raise() }
             tree.logGrew = { [pushSignal] in pushSignal.raise() }
+            tree.writersGone = { [weak self] in self?.writersAreGone() }
         }
         tasks.withLock {
             $0 = [
@@ -79,6 +80,7 @@ final class Synchronizer: MissingFetcher {
             return tasks
         }
         for task in running { task.cancel() }
+        state.withLock { $0.pause?.cancel() }
         for signal in [commitSignal, pushSignal, hydrateSignal] { signal.raise() }
         let hydrations = state.withLock { state in
             defer { state.hydrationWaiters = [:] }

@@ -18,7 +18,7 @@ extension Tree {
         for inode in inodes.values where inode.namespace == number {
             if lookups[inode.number] != nil { events.append(.inode(inode.number, data: true)) }
             inode.links = 0
-            inode.isDirty = false
+            (inode.isDirty, inode.isDirtyBeyondTimes) = (false, false)
             if let file = inode.file {
                 (file.hasUnlogged, file.isRowDirty) = (false, false)
                 file.discardSegments()

@@ -5,10 +5,8 @@ import Shared
 extension Tree {
     func entry(_ parent: InodeNumber, _ name: String) throws(FileSystemError) -> InodeNumber? {
         try database.read { database in
-            try Int64.fetchOne(
-                database.cachedStatement(sql: "SELECT inode FROM entries WHERE parent = ? AND name = ?"),
-                arguments: [Int64(parent.rawValue), name]
-            ).map { InodeNumber(rawValue: UInt64($0)) }
+            try database.cachedStatement(sql: "SELECT inode FROM entries WHERE parent = ? AND name = ?")
+                .integer([Int64(parent.rawValue).databaseValue, name.databaseValue], database).map { InodeNumber(rawValue: UInt64($0)) }
         }
     }
 

@@ -56,6 +56,8 @@ final class Tree: @unchecked Sendable {
     var changesWaiting: @Sendable () -> Void = {}
     /// Called under the lock when the log grew.
     var logGrew: @Sendable () -> Void = {}
+    /// Called under the lock when the last handle that may write was released.
+    var writersGone: @Sendable () -> Void = {}
 
     /// Inodes that stay in memory though nothing here needs them, whether the kernel knows them or not; the others come back from their
     /// rows. So a walk after the kernel dropped its caches finds them.
@@ -82,6 +84,12 @@ final class Tree: @unchecked Sendable {
     }
 
     func markDirty(_ inode: Inode) {
+        inode.isDirtyBeyondTimes = true
+        markTouched(inode)
+    }
+
+    /// Only `Inode.touch` has changed it.
+    func markTouched(_ inode: Inode) {
         if !inode.isDirty {
             inode.isDirty = true
             dirty.append(inode)
@@ -202,7 +210,7 @@ final class Tree: @unchecked Sendable {
             filesToRemove += file.takeRemovable()
         }
         let saved = dirty
-        for inode in saved { inode.isDirty = false }
+        for inode in saved { (inode.isDirty, inode.isDirtyBeyondTimes) = (false, false) }
         dirtyContents.removeAll(keepingCapacity: true)
         dirty.removeAll(keepingCapacity: true)
         return (result, saved)
