@@ -127,6 +127,28 @@ import TestSupport
         try LocalReplica.close(&system)
     }
 
+    /// Of a database that is damaged, what was closed last is put together as well.
+    @Test func aRepairHasWhatTheJournalHolds() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        var system: MountedFileSystem? = try opened(isNew: true)
+        try LocalReplica.close(&system)
+        system = try opened()
+        try write(system!, "f", [1, 2, 3])
+        try die(&system)
+        let database = folder + "/replica.db"
+        let page = try #require(try DatabaseQueue(path: database).read {
+            try Row.fetchOne($0, sql: "SELECT (rootpage - 1) * page_size, page_size FROM sqlite_master, pragma_page_size WHERE name = 'entries_inode'")
+        })
+        let file = Glibc.open(database, O_WRONLY), noise = [UInt8](repeating: 0xAA, count: Int(page[1] as Int64))
+        #expect(pwrite(file, noise, noise.count, off_t(page[0] as Int64)) == noise.count)
+        close(file)
+        let report = try ReplicaRepair.run(folder) { _ in [] }
+        let rescue = try #require(report.rescue), name = try #require((report.kept + report.incomplete).first)
+        #expect(FileManager.default.contents(atPath: "\(rescue)/\(name)").map { Array($0) } == [1, 2, 3], "\(report)")
+        let aside = try #require(report.aside)
+        #expect(access(aside + "/replica.db-statements", F_OK) == 0)
+    }
+
     /// A call that fails takes back what it noted.
     @Test func whatWasTakenBackIsNotExecuted() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }

@@ -39,7 +39,7 @@ final class Inode: @unchecked Sendable {
     var changesUnderWay = 0
     /// A regular file's content, once it was needed.
     var file: FileContent?
-    /// The row differs from memory: the next commit writes it.
+    /// The row differs from memory: the next close that is kept or commit writes it.
     var isDirty = false
     /// It differs in more than what `touch` changes. False unless `isDirty`.
     var isDirtyBeyondTimes = false

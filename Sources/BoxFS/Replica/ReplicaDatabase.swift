@@ -50,9 +50,8 @@ final class ReplicaDatabase: Sendable {
         journal = StatementJournal(path: path + "-statements")
         try queue.inDatabase { [journal] database in
             var version = try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-            // By those who wrote them: before a format that has other tables.
-            if (StatementJournal.firstFormat...Self.formatVersion).contains(version) { try journal.begin(database) }
-            let isBegun = version >= StatementJournal.firstFormat
+            // The statements are of the format that was: before a migration.
+            if (StatementJournal.firstFormat...Self.formatVersion).contains(version) { try journal.replay(database) }
             while version != Self.formatVersion {
                 guard let step = version == 0 ? Self.schema : Self.migrations[version] else { throw ReplicaFormatError(found: version) }
                 version = version == 0 ? Self.formatVersion : version + 1
@@ -61,7 +60,7 @@ final class ReplicaDatabase: Sendable {
                     return .commit
                 }
             }
-            if !isBegun { try journal.begin(database) }
+            try journal.begin(database)
         }
     }
 

@@ -8,7 +8,7 @@ import Shared
 ///
 /// Nothing is deleted. Order: 1. what the damaged database still says of unsent content is put together in `rescue/`; 2. where it cannot be
 /// read whole, cached chunks that the server does not know are copied there, too; 3. the database and `dirty/` move to `damaged TIME/`. A
-/// crash before 3 changes nothing but a folder in `rescue/`. The chunk cache stays: its files are the truth.
+/// crash before 3 changes nothing but a folder in `rescue/`, and a database that can be written has what its journal held. The chunk cache stays: its files are the truth.
 struct ReplicaRepair {
     struct Report: Codable, Sendable {
         /// Why the database cannot be used; nil: it can, and nothing was done.
@@ -23,7 +23,7 @@ struct ReplicaRepair {
         var lostChanges = 0
         /// Tables that could not be read to their end: there may be more than what is said here.
         var unreadable: [String] = []
-        /// The database and the segments as they were.
+        /// The database, with what its journal held, and the segments.
         var aside: String?
     }
 

@@ -107,24 +107,24 @@ final class StatementJournal: @unchecked Sendable {      // the replica's queue 
 
     // MARK: The next process
 
-    /// Executes what an earlier process left, in a transaction of its own, and begins.
-    func begin(_ database: Database) throws {
-        generation = try Self.generation(database)
-        let records = try Self.read(path, generation)
-        guard !records.isEmpty else { return }
+    /// Executes what an earlier process left, in a transaction of its own.
+    func replay(_ database: Database) throws {
+        let statements = try Self.read(path, Self.generation(database))
+        guard !statements.isEmpty else { return }
         try database.inTransaction {
-            for statement in records.joined() { try statement.execute(database) }
+            for statement in statements { try statement.execute(database) }
             try Self.raiseGeneration(database)
             return .commit
         }
-        generation += 1
     }
 
-    /// The same with a database that is damaged: each statement that can be executed.
+    /// The same with a database that is damaged: each statement that can be executed, by itself, as one that meets the damage takes back a transaction.
     static func salvage(_ path: String, _ database: Database) {
-        guard let generation = try? generation(database), let records = try? read(path, generation) else { return }
-        for statement in records.joined() { try? statement.execute(database) }
+        for statement in (try? read(path, generation(database))) ?? [] { try? statement.execute(database) }
     }
+
+    /// Before the first transaction.
+    func begin(_ database: Database) throws { generation = try Self.generation(database) }
 
     private static func generation(_ database: Database) throws -> Int64 {
         guard let generation = try Int64.fetchOne(database, sql: "SELECT value FROM meta WHERE key = 'generation'") else { throw FileSystemError.io }
@@ -135,23 +135,21 @@ final class StatementJournal: @unchecked Sendable {      // the replica's queue 
         try database.cachedStatement(sql: "UPDATE meta SET value = value + 1 WHERE key = 'generation'").execute()
     }
 
-    /// The records of a generation, up to the first that is not whole.
-    private static func read(_ path: String, _ generation: Int64) throws -> [[JournaledStatement]] {
+    /// What the records of a generation hold, up to the first that is not whole.
+    private static func read(_ path: String, _ generation: Int64) throws -> [JournaledStatement] {
         guard access(path, F_OK) == 0 else { return [] }
         let bytes = Array(try Data(contentsOf: URL(fileURLWithPath: path)))
-        var records: [[JournaledStatement]] = [], start = 0
+        var statements: [JournaledStatement] = [], start = 0
         while start + headByteCount <= bytes.count {
             var reader = JournalReader(bytes[start...])
             guard try reader.bytes(4).elementsEqual(magic) else { break }
             let end = start + headByteCount + (try reader.count())
             guard try reader.integer(UInt64.self) == UInt64(bitPattern: generation), end <= bytes.count,
                   try reader.bytes(headByteCount - digestStart).elementsEqual(digest(Array(bytes[start..<end]))) else { break }
-            var statements: [JournaledStatement] = []
             while reader.position < end { statements.append(try reader.statement()) }
-            records.append(statements)
             start = end
         }
-        return records
+        return statements
     }
 
     /// Of a whole record.
