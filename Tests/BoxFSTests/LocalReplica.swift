@@ -56,7 +56,7 @@ enum LocalReplica {
         }
     }
 
-    /// A process takes its threads with it: what makes segment files in the background has to come to its end.
+    /// A process takes its threads with it: what makes segment files and hashes in the background has to come to its end.
     /// - Parameter commits: false: as SIGKILL does it, what no transaction ended and no close kept is gone.
     static func close(_ system: inout MountedFileSystem?, commits: Bool = true) throws {
         if commits { try system?.tree.lock.withLock { () throws(FileSystemError) in try system?.tree.commit() } }
@@ -64,5 +64,6 @@ enum LocalReplica {
         system = nil
         while tree != nil { usleep(1_000) }
         SegmentStore.making.sync {}
+        FileContent.finishHashing()
     }
 }

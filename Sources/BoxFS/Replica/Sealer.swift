@@ -93,7 +93,7 @@ enum Sealer {
         var status = stat()
         guard fstat(descriptor, &status) == 0 else { throw .io }
         if status.st_size != segment.length, ftruncate(descriptor, off_t(segment.length)) != 0 { throw .io }
-        guard let hash = SHA256.hash(descriptor, count: segment.length) else { throw .io }
+        guard let hash = segment.fullHash ?? SHA256.hash(descriptor, count: segment.length) else { throw .io }
         if segment.replacesSynced {
             guard fdatasync(descriptor) == 0 else { throw .io }
             try segment.store.syncDirectory()

@@ -41,8 +41,12 @@ extension FileContent {
             return records
         }
         for (index, segment) in segments.enumerated() {
+            let wasFull = segment.length == SlotTable.stretch
             segment.wrote(parts[index].range, records[index])
-            if parts[index].range.upperBound == SlotTable.stretch, records[index] == nil { store.beginWriting(segment) }
+            guard parts[index].range.upperBound == SlotTable.stretch, records[index] == nil else { continue }
+            store.beginWriting(segment)
+            // Not a file's first, which is cut (`parts(of:_:)`), and none that somebody writes to here and there.
+            if parts[index].index > 0, !wasFull { beginHashing(segment) }
         }
         written = now
     }

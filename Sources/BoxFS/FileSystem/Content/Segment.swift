@@ -32,6 +32,9 @@ final class Segment: @unchecked Sendable {
     var patches = 0, isSuperseded = false
     /// The stretches that become a chunk each when a frozen segment is sealed.
     var parts: [Range<Int>] = []
+    /// Another number each time bytes of its file may change; and the hash of a full one as it is (`FileContent.beginHashing`).
+    private(set) var fileChanges = 0
+    var fullHash: ChunkHash?
     /// The chunk that a frozen segment became, if it was one.
     var sealed: ChunkReference?
     /// What the slot had before, for as long as a power cut may take what was written instead: then it has that again.
@@ -90,7 +93,12 @@ final class Segment: @unchecked Sendable {
     /// - Returns: the record of a patch.
     func write(_ bytes: UnsafeRawBufferPointer, at offset: Int, _ time: Timestamp) throws(FileSystemError) -> PieceRecord? {
         guard let patch else {
-            if held != nil { hold(bytes, at: offset) } else { try writeFully(open().rawValue, bytes, at: offset) }
+            guard held == nil else {
+                hold(bytes, at: offset)
+                return nil
+            }
+            fileWillChange()
+            try writeFully(open().rawValue, bytes, at: offset)
             return nil
         }
         let record = PieceRecord(
@@ -98,6 +106,11 @@ final class Segment: @unchecked Sendable {
         try record.write(bytes, to: patch.log.open().rawValue)
         patch.log.length = record.end
         return record
+    }
+
+    private func fileWillChange() {
+        fileChanges += 1
+        fullHash = nil
     }
 
     private func hold(_ bytes: UnsafeRawBufferPointer, at offset: Int) {
@@ -113,6 +126,7 @@ final class Segment: @unchecked Sendable {
             held!.removeLast(max(0, held!.count - length))
             revision = store.makeRevision()
         } else {
+            fileWillChange()
             guard ftruncate(try open().rawValue, off_t(length)) == 0 else { throw .io }
         }
         self.length = min(self.length, length)
@@ -133,6 +147,7 @@ final class Segment: @unchecked Sendable {
     func takeBack(_ record: PieceRecord?) throws(FileSystemError) {
         guard let patch else {
             if held != nil { return held!.removeLast(max(0, held!.count - length)) }
+            fileWillChange()
             return _ = ftruncate(try open().rawValue, off_t(length))
         }
         if let record { patch.log.length = min(patch.log.length, record.position - PieceRecord.headByteCount) }
