@@ -40,6 +40,24 @@ import TestSupport
         #expect(fsck.status == 0, "\(fsck.output)")
     }
 
+    /// Whichever comes first, the answer to FUSE_INIT or the setting: it was lost in every second mount.
+    @Test func theKernelReadsAheadInLongRequests() throws {
+        let drive = try Drive()
+        defer { drive.end() }
+        let mount = try drive.mount("one")
+        for round in 0..<8 {
+            var status = stat()
+            #expect(stat(mount(""), &status) == 0)
+            let device = "/sys/class/bdi/\(status.st_dev >> 8 & 0xFFF):\(status.st_dev & 0xFF | status.st_dev >> 12 & 0xFFF00)/read_ahead_kb"
+            func setting() -> String? { try? String(contentsOfFile: device, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines) }
+            for _ in 0..<200 where setting() != "1024" { usleep(10_000) }
+            usleep(20_000)
+            #expect(setting() == "1024", "mount \(round)")
+            try mount.unmount()
+            try mount.start()
+        }
+    }
+
     @Test func openFilesBehaveAsOnALocalDisk() throws {
         let drive = try Drive()
         defer { drive.end() }

@@ -80,6 +80,9 @@ final class MountSession: KernelNotifications, @unchecked Sendable {     // libf
     /// The kernel reads 128 KiB ahead by default; longer requests cost less. Only root may say so.
     private func widenReadAhead() {
         DispatchQueue.global().async { [mountPoint] in
+            // The answer to FUSE_INIT sets it (`process_init_reply`, fs/fuse/inode.c); every other request waits for that.
+            var attributes = stat()
+            guard lstat(mountPoint, &attributes) == 0 else { return }
             guard let table = try? String(contentsOfFile: "/proc/self/mountinfo", encoding: .utf8) else { return }
             for line in table.split(separator: "\n") {
                 let words = line.split(separator: " ")
