@@ -38,6 +38,22 @@ import Testing
         #expect(told.names.count == 300 && told.nodes.count == 301)
     }
 
+    /// Pages end anywhere: one that tells that a file left a name, where it is again, must not come before that one.
+    @Test func whereANodeCameBackIsToldOnce() async throws {
+        let fixture = try DriveFixture()
+        try await fixture.account("ada")
+        let ada = try await fixture.device("ada", "desk"), file = ada.node(.regular)
+        try await ada.commit([.create(node: file, parent: ada.root, name: "f")])
+        for (name, other) in [("f", "g"), ("g", "f"), ("f", "g"), ("g", "f")] {
+            fixture.clock.advance(seconds: 100)
+            try await ada.commit([ada.rename(file.id, name, to: other)])
+        }
+        let page = try await ada.drive.changes(ada.session, ada.namespace, after: 0, limit: 100)
+        #expect(page.entries.filter { $0.name == "f" }.map(\.deleted) == [false])
+        #expect(page.entries.filter { $0.name == "g" }.map(\.deleted) == [true])
+        try await fixture.expectClean()
+    }
+
     /// What is taken back in one step is told in pages.
     @Test func largeRestoresAreToldInPages() async throws {
         let fixture = try DriveFixture()

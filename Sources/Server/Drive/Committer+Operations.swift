@@ -33,7 +33,7 @@ extension Committer {
             try recordConflict(other.id, copy: node.id)
         }
         putNew(NodeRow(node, namespace: namespace, arrived: time))
-        try insertEntry(directory.id, place, node.id)
+        try insertEntry(directory.id, place, node.id, isNew: true)
         try touch(directory.id, node.created)
         return place != name ? (.conflicted, .nameTaken, place) : wasGone ? (.merged, nil, nil) : Self.applied
     }
