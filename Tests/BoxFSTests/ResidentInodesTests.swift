@@ -68,6 +68,35 @@ import TestSupport
         }
     }
 
+    /// The kernel knows the names for ever and asks for nothing but the files themselves.
+    @Test func whatIsOnlyReadLeavesMemoryToo() throws {
+        let folder = FileManager.default.temporaryDirectory.path + "/boxfs-resident-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let system = try Self.fileSystem(folder, residentCount: 4), tree = system.tree, caller = Caller(uid: 0, gid: 0, pid: 1, umask: 0)
+        let files = try (0..<100).map { number in
+            let (attributes, open) = try system.create(.root, "f\(number)", mode: 0o644, flags: O_RDWR, caller: caller)
+            try [1, 2, 3].withUnsafeBytes { try system.write(open.handle, offset: 0, $0) }
+            try system.flush(open.handle)
+            system.release(open.handle)
+            system.release(try system.open(attributes.inode, flags: O_RDONLY, caller: caller).handle)       // its pages are the kernel's from here on
+            return attributes.inode
+        }
+        try tree.lock.withLock { () throws(FileSystemError) in try tree.commit(); tree.trim(); tree.trim() }
+        #expect(tree.inodes.count <= 20)
+        func use(_ what: String, _ body: (InodeNumber) throws -> Void) throws {
+            for file in files { try body(file) }
+            #expect(tree.inodes.count <= 20, "after \(what)")
+        }
+        try use("reading") { file in
+            let open = try system.open(file, flags: O_RDONLY, caller: caller)
+            _ = try Self.bytes(system.read(open.handle, offset: 0, count: 8))
+            system.release(open.handle)
+        }
+        try use("stat") { _ = try system.getattr($0) }
+        try use("listxattr") { _ = try system.listxattr($0) }
+        try use("getxattr") { _ = try? system.getxattr($0, "user.boxfs.state") }
+    }
+
     /// A mount's file system on a fresh replica with nothing behind it.
     static func fileSystem(_ folder: String, residentCount: Int, fetcher: NothingElsewhere = NothingElsewhere()) throws -> MountedFileSystem {
         try FileManager.default.createDirectory(atPath: folder + "/dirty", withIntermediateDirectories: true)

@@ -61,6 +61,7 @@ extension MountedFileSystem {
         let isState = Self.stateAttributes.contains(name)
         let isUploaded = isState && fetcher.isUploaded(number)
         return try tree.lock.withLock { () throws(FileSystemError) in
+            tree.trim()
             let inode = try tree.inode(number)
             if isState { return Array(try state(inode, name, isUploaded).utf8) }
             guard let value = inode.xattrs[name] else { throw .noAttribute }
@@ -70,7 +71,10 @@ extension MountedFileSystem {
 
     func listxattr(_ number: InodeNumber) throws(FileSystemError) -> [String] {
         if number.isOfVersions { return [] }
-        return try tree.lock.withLock { () throws(FileSystemError) in try tree.inode(number).xattrs.keys.sorted() }
+        return try tree.lock.withLock { () throws(FileSystemError) in
+            tree.trim()
+            return try tree.inode(number).xattrs.keys.sorted()
+        }
     }
 
     /// Where a node's changes are, and what its content is made of.

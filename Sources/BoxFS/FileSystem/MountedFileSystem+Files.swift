@@ -34,6 +34,7 @@ extension MountedFileSystem {
             _ = try setattr(number, changes, handle: HandleID(rawValue: 0), caller: caller)
         }
         return try tree.lock.withLock { () throws(FileSystemError) in
+            tree.trim()
             let inode = try tree.inode(number)
             guard inode.isRegular else { throw inode.isDirectory ? .isDirectory : .invalid }
             if flags & O_ACCMODE != O_RDONLY { try tree.requireWritable(inode) }

@@ -27,6 +27,7 @@ extension MountedFileSystem {
     func getattr(_ number: InodeNumber) throws(FileSystemError) -> Attributes {
         if number.isOfVersions { return try versionsAttributes(number) }
         return try tree.lock.withLock { () throws(FileSystemError) in
+            tree.trim()
             let inode = try tree.inode(number)
             _ = try tree.namespace(of: inode)
             return attributes(inode)
@@ -35,6 +36,7 @@ extension MountedFileSystem {
 
     func readlink(_ number: InodeNumber) throws(FileSystemError) -> String {
         try tree.lock.withLock { () throws(FileSystemError) in
+            tree.trim()
             guard let target = try tree.inode(number).target else { throw .invalid }
             return target
         }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/ioprio.h>
+#include <malloc.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,4 +24,8 @@ void linux_become_idle(void) {
 
 void linux_begin_writing(int file) {
     sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
+void linux_limit_heaps(int count) {
+    mallopt(M_ARENA_MAX, count);
 }

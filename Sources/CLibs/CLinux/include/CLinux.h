@@ -14,3 +14,6 @@ void linux_become_idle(void);
 
 // sync_file_range(2) with SYNC_FILE_RANGE_WRITE: begins to write what is dirty in the page cache. No promise that anything is on the disk.
 void linux_begin_writing(int file);
+
+// mallopt(3), M_ARENA_MAX: threads share so many heaps. glibc makes eight for each processor, and what one has free no other one can have.
+void linux_limit_heaps(int count);
