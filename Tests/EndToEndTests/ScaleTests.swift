@@ -29,6 +29,17 @@ import Testing
         }
     }
 
+    /// scripts/bench-scale does what it says with 10,000 files, within the goals for a hundred times as many.
+    @Test func theScaleOfANamespaceIsMeasured() throws {
+        let program = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../scripts/bench-scale").standardized.path
+        let environment = ProcessInfo.processInfo.environment.merging(["BOXFS_BIN": Drive.binaries]) { $1 }
+        let answer = try run("python3", ["-B", program, "--files", "10000", "--idle", "1"], environment: environment)
+        let line = answer.output.split(separator: "\n").first { $0.hasPrefix("{\"files\"") } ?? ""
+        let figures = try #require(try? JSONDecoder().decode([String: Double].self, from: Data(line.utf8)), "\(answer.output)")
+        #expect(answer.status == 0 && figures["files"] == 10_000)
+        #expect(try #require(figures["first ls s"]) < 1 && #require(figures["peak"]) < 300)
+    }
+
     /// Folders of all sizes come in the background, without anybody's visit: then the server may go.
     @Test func allFoldersComeInTheBackground() throws {
         let drive = try Drive()

@@ -21,7 +21,11 @@ extension Committer {
     ///   page before the new row, and has the node here already, would lose it for as long.
     func insertEntry(_ parent: NodeID, _ name: String, _ node: NodeID, isNew: Bool = false, deletedAt: Timestamp? = nil) throws {
         toldNames.insert(Place(parent: parent, name: name))
-        if !isNew, deletedAt == nil { for row in try deadRows(parent, name, "node = $3", node) { try leaveFeed(row) } }
+        if !isNew, deletedAt == nil {
+            try sql.execute(
+                "UPDATE entries SET sequence = 0 WHERE parent = $1 AND name = $2 AND node = $3 AND deleted_at IS NOT NULL AND sequence > 0",
+                [.id(parent), .text(name), .id(node)])
+        }
         try sql.execute(
             "INSERT INTO entries (id, namespace, parent, name, node, sequence, created_at, deleted_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             [.id(Identifier<EntryTag>.make()), .id(namespace), .id(parent), .text(name), .id(node), .integer(sequence), .time(time), .time(deletedAt)])
@@ -34,31 +38,21 @@ extension Committer {
     func deleteEntry(_ entry: LiveEntry, keepsTrash: Bool) throws {
         toldNames.insert(Place(parent: entry.parent, name: entry.name))
         if !keepsTrash {
-            for row in try deadRows(entry.parent, entry.name, """
-                node = $3 OR EXISTS (
+            for row in try sql.query("""
+                SELECT id, node, created_at, deleted_at FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL
+                AND (node = $3 OR sequence > 0 AND EXISTS (
                 SELECT 1 FROM nodes n WHERE n.id = entries.node AND n.deleted_at IS NOT NULL AND (n.version IS NULL AND (n.mode & 61440) <> 16384
-                OR EXISTS (SELECT 1 FROM entries e WHERE e.node = entries.node AND e.sequence > entries.sequence)))
-                """, entry.node) {
+                OR EXISTS (SELECT 1 FROM entries e WHERE e.node = entries.node AND e.sequence > entries.sequence))))
+                """, [.id(entry.parent), .text(entry.name), .id(entry.node)]) {
                 let holder: NodeID = try row.id(1)
                 // Rows of nodes are written at the end of the commit: this one may have come back meanwhile.
-                if try holder == entry.node || node(holder)?.deletedAt != nil { try leaveFeed(row) }
+                guard try holder == entry.node || node(holder)?.deletedAt != nil else { continue }
+                let isShort = row.time(3) >= row.time(2) && row.time(3) < row.time(2).adding(seconds: 60)
+                try sql.execute(isShort ? "DELETE FROM entries WHERE id = $1" : "UPDATE entries SET sequence = 0 WHERE id = $1", [row.values[0]])
             }
         }
         try sql.execute(
             "UPDATE entries SET deleted_at = $1, sequence = $2 WHERE id = $3", [.time(time), .integer(sequence), .blob(entry.id)])
-    }
-
-    /// Rows in the feed that tell that a node left a place.
-    private func deadRows(_ parent: NodeID, _ name: String, _ condition: String, _ node: NodeID) throws -> [SQLRow] {
-        try sql.query("""
-            SELECT id, node, created_at, deleted_at FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL AND sequence > 0
-            AND (\(condition))
-            """, [.id(parent), .text(name), .id(node)])
-    }
-
-    private func leaveFeed(_ row: SQLRow) throws {
-        let isShort = row.time(3) >= row.time(2) && row.time(3) < row.time(2).adding(seconds: 60)
-        try sql.execute(isShort ? "DELETE FROM entries WHERE id = $1" : "UPDATE entries SET sequence = 0 WHERE id = $1", [row.values[0]])
     }
 
     // MARK: Directories
