@@ -5,7 +5,7 @@ import Testing
 
 /// Chunks that are written while they arrive.
 @Suite struct ArrivingChunkTests {
-    let folder = CacheFolder(), body = Body(1, count: 10_000), long = Body(3, count: 600_000)
+    let folder = CacheFolder(), body = Body(1, count: 10_000)
 
     private func append(_ bytes: some Sequence<UInt8>, to chunk: ArrivingChunk) throws(ChunkCacheError) {
         var failure: ChunkCacheError?
@@ -22,15 +22,30 @@ import Testing
     @Test func itIsThereWhenAllHasArrived() throws {
         let cache = try folder.cache()
         do {
+            let chunk = ArrivingChunk(cache, body.reference)
+            for part in [0..<1, 1..<5000, 5000..<10_000] {
+                try append(body.bytes[part], to: chunk)
+                #expect(!cache.contains(body.hash) && cache.usedBytes == 10_000)
+            }
+            #expect(try chunk.finish())
+        }
+        #expect(cache.holdsOnDisk(body) && cache.usedBytes == 10_000)
+        #expect(try leftovers == [])
+    }
+
+    /// It is written in several pieces, of which none ends where bytes came.
+    @Test func aLongOneIsWrittenInPieces() throws {
+        let cache = try folder.cache(), long = Body(3, count: 600_000)
+        do {
             let chunk = ArrivingChunk(cache, long.reference)
-            // Room is taken when the first piece is written.
-            for (part, used) in [(0..<1, 0), (1..<5000, 0), (5000..<300_000, 600_000), (300_000..<600_000, 600_000)] {
+            for part in [0..<1, 1..<5000, 5000..<300_000, 300_000..<600_000] {
                 try append(long.bytes[part], to: chunk)
-                #expect(!cache.contains(long.hash) && cache.usedBytes == used)
+                #expect(!cache.contains(long.hash) && cache.usedBytes == 600_000)
             }
             #expect(try chunk.finish())
         }
         #expect(cache.holdsOnDisk(long) && cache.usedBytes == 600_000)
+        try append(long.bytes.prefix(500_000), to: ArrivingChunk(cache, long.reference))
         #expect(try leftovers == [])
     }
 
@@ -43,8 +58,8 @@ import Testing
             #expect(try !chunk.finish())
         }
         do {        // given up
-            let chunk = ArrivingChunk(cache, long.reference)
-            try append(long.bytes.prefix(500_000), to: chunk)
+            let chunk = ArrivingChunk(cache, body.reference)
+            try append(body.bytes.prefix(500), to: chunk)
             #expect(try leftovers.count == 1)
         }
         #expect(!cache.contains(body.hash) && cache.usedBytes == 0)

@@ -36,28 +36,22 @@ public final class ArrivingChunk: @unchecked Sendable {
         if count == 0 { isHere = cache.state.withLock { $0.holds(reference) } }
         count += bytes.count
         guard count <= reference.length else { return }
-        var rest = bytes
+        if !isHere { try open() }
+        var rest = bytes[...]
         while !rest.isEmpty {
-            let isEnd = count == reference.length
-            if pieceCount == 0, isEnd || rest.count >= Self.pieceByteCount {
-                try writePiece(UnsafeRawBufferPointer(rebasing: rest.prefix(Self.pieceByteCount)))
-                rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(Self.pieceByteCount))
-            } else {
-                let part = rest.prefix(Self.pieceByteCount - pieceCount), memory = piece.memory.bytes
-                UnsafeMutableRawBufferPointer(rebasing: memory[pieceCount...]).copyMemory(from: UnsafeRawBufferPointer(rebasing: part))
-                pieceCount += part.count
-                rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(part.count))
-                guard pieceCount == Self.pieceByteCount || isEnd && rest.isEmpty else { continue }
-                try writePiece(UnsafeRawBufferPointer(rebasing: memory[..<pieceCount]))
-                pieceCount = 0
-            }
+            let part = rest.prefix(Self.pieceByteCount - pieceCount), memory = piece.memory.bytes
+            UnsafeMutableRawBufferPointer(rebasing: memory[pieceCount...]).copyMemory(from: UnsafeRawBufferPointer(rebasing: part))
+            pieceCount += part.count
+            rest = rest.dropFirst(part.count)
+            if pieceCount == Self.pieceByteCount || rest.isEmpty && count == reference.length { try writePiece() }
         }
     }
 
-    private func writePiece(_ bytes: UnsafeRawBufferPointer) throws(ChunkCacheError) {
+    private func writePiece() throws(ChunkCacheError) {
+        let bytes = UnsafeRawBufferPointer(rebasing: piece.memory.bytes[..<pieceCount])
+        pieceCount = 0
         hasher!.update(bytes)
         if isHere { return }
-        try open()
         var done = 0
         while done < bytes.count {
             let written = write(descriptor, bytes.baseAddress! + done, bytes.count - done)

@@ -39,7 +39,7 @@ extension Committer {
         toldNames.insert(Place(parent: entry.parent, name: entry.name))
         if !keepsTrash {
             for row in try sql.query("""
-                SELECT id, node, created_at, deleted_at FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL
+                SELECT id, node, created_at, deleted_at, sequence FROM entries WHERE parent = $1 AND name = $2 AND deleted_at IS NOT NULL
                 AND (node = $3 OR sequence > 0 AND EXISTS (
                 SELECT 1 FROM nodes n WHERE n.id = entries.node AND n.deleted_at IS NOT NULL AND (n.version IS NULL AND (n.mode & 61440) <> 16384
                 OR EXISTS (SELECT 1 FROM entries e WHERE e.node = entries.node AND e.sequence > entries.sequence))))
@@ -48,6 +48,7 @@ extension Committer {
                 // Rows of nodes are written at the end of the commit: this one may have come back meanwhile.
                 guard try holder == entry.node || node(holder)?.deletedAt != nil else { continue }
                 let isShort = row.time(3) >= row.time(2) && row.time(3) < row.time(2).adding(seconds: 60)
+                guard isShort || row.int(4) > 0 else { continue }      // it left the feed before
                 try sql.execute(isShort ? "DELETE FROM entries WHERE id = $1" : "UPDATE entries SET sequence = 0 WHERE id = $1", [row.values[0]])
             }
         }
